@@ -1,0 +1,9 @@
+//! Instruction decoding and semantics: each instruction is written once, generic over [`Backend`].
+#![forbid(unsafe_code)]
+
+pub mod backend;
+pub mod flags;
+pub mod fp;
+pub mod vec;
+
+pub use backend::*;
