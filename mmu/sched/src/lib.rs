@@ -1,1 +1,103 @@
-//! placeholder
+//! Who runs next.
+//!
+//! Code of the hosted mm, of the walkers and of the vCPUs takes its locks, waits and scheduling points from here.
+//! On an ordinary host thread (*free* mode) a scheduling point is one predicted branch and a lock is a lock. Inside
+//! a [`controlled`] run every task is a coroutine on one host thread, every scheduling point may hand over to
+//! another task, and a [`Policy`](controlled::Policy) decides which: the run can be repeated exactly.
+//!
+//! Rules for code that uses it: no host lock, borrow guard or tracing span is held across a scheduling point; loops
+//! that wait for another task wait in [`wait_while`] and never spin.
+#![deny(unsafe_code)]
+
+mod co;
+pub mod controlled;
+pub mod lock;
+mod park;
+pub mod schedule;
+
+pub use lock::{Lock, LockGuard, Mutex, MutexGuard, RwLock};
+
+use std::cell::Cell;
+
+/// What a scheduling point is, in a schedule listing: a short fixed name such as `"pte.load"`.
+pub type Label = &'static str;
+
+/// The controlled run is over: whoever gets this unwinds without further effects.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the controlled schedule has ended")]
+pub struct Cancelled;
+
+thread_local! {
+    /// Whether the code that runs now is a task of a controlled run.
+    pub(crate) static CONTROLLED: Cell<bool> = const { Cell::new(false) };
+    static CPU: Cell<u32> = const { Cell::new(NO_CPU) };
+}
+
+/// What [`this_cpu`] says of a task that holds no CPU.
+pub const NO_CPU: u32 = u32::MAX;
+
+/// A scheduling point in hosted code. When the run has been cancelled the task unwinds from here.
+#[inline(always)]
+pub fn point(label: Label) {
+    if CONTROLLED.get() {
+        co::switch(label).unwrap_or_else(|c| std::panic::resume_unwind(Box::new(c)));
+    }
+}
+
+/// A scheduling point that reports cancellation instead of unwinding: for walkers, which may be called from
+/// generated code.
+#[inline(always)]
+pub fn step(label: Label) -> Result<(), Cancelled> {
+    if CONTROLLED.get() { co::switch(label) } else { Ok(()) }
+}
+
+/// Waits as long as `blocked()` holds. It is evaluated at the start and after every [`wake`] of `key`; whoever makes
+/// it false must then call `wake(key)`. `key` is usually the address of what is waited for.
+pub fn wait_while(key: usize, label: Label, mut blocked: impl FnMut() -> bool) {
+    if CONTROLLED.get() {
+        while blocked() {
+            co::block(key, label).unwrap_or_else(|c| std::panic::resume_unwind(Box::new(c)));
+        }
+    } else {
+        park::wait_while(key, blocked, None);
+    }
+}
+
+/// Like [`wait_while`], but gives up after `timeout` (host time in free mode; in a controlled run the scheduler
+/// lets it expire when nothing else can run). Returns false if it gave up.
+pub fn wait_while_timeout(
+    key: usize,
+    label: Label,
+    timeout: std::time::Duration,
+    mut blocked: impl FnMut() -> bool,
+) -> bool {
+    if CONTROLLED.get() {
+        while blocked() {
+            match co::block_timeout(key, label) {
+                Ok(true) => {}
+                Ok(false) => return !blocked(),
+                Err(c) => std::panic::resume_unwind(Box::new(c)),
+            }
+        }
+        true
+    } else {
+        park::wait_while(key, blocked, Some(timeout))
+    }
+}
+
+/// Makes everyone who waits for `key` look again.
+pub fn wake(key: usize) {
+    if CONTROLLED.get() { co::wake(key) } else { park::wake(key) }
+}
+
+/// The CPU that the current task holds, or [`NO_CPU`].
+#[inline]
+pub fn this_cpu() -> u32 {
+    CPU.get()
+}
+
+/// Says which CPU the current task holds.
+#[inline]
+pub fn set_this_cpu(cpu: u32) {
+    CPU.set(cpu)
+}
