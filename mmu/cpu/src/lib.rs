@@ -1,1 +1,130 @@
-//! placeholder
+//! The port between hardware and kernel.
+//!
+//! A [`Cpus`] is what the hosted kernel knows of the machine's processors: their context registers, their TLBs (as
+//! something to purge, never to look into), interrupts, and whether each runs guest code. The engines use the same
+//! object from the other side: they enter and leave guest mode, poll, and have addresses translated.
+//!
+//! # The three completions
+//!
+//! * An **invalidation** ([`Cpus::ipte`] and its like) returns after every CPU that was in guest mode or inside a
+//!   bracketed user access passed a boundary ([`Cpus::poll`] or [`Cpus::park`]); interrupts, locks and RCU of the
+//!   target do not matter. No walk that began before installs an entry afterwards.
+//! * A **cross call** ([`Cpus::ipi_all`]) returns after every CPU had interrupts on at one instant. A CPU in guest
+//!   mode has them on; hosted code may switch them off ([`Cpus::irq_off`]).
+//! * An **RCU grace period** is the mm's; the port counts only when each CPU enters and leaves hosted code
+//!   ([`Cpus::rcu_counter`]).
+#![forbid(unsafe_code)]
+
+mod bus;
+mod context;
+mod event;
+mod mmu;
+mod stats;
+
+pub use event::{CpuEvent, Sink};
+pub use racewalk_walk::Access;
+pub use racewalk_walk::s390x::Fault;
+pub use stats::CpuStats;
+
+use bus::Gate;
+use racewalk_ram::Ram;
+use racewalk_walk::WalkStop;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// Bits of the word that a CPU polls between blocks of instructions.
+pub mod signal {
+    /// A purge waits for this CPU, or was made while it was away.
+    pub const INVALIDATE: u32 = 1;
+    /// An inter-processor interrupt.
+    pub const IPI: u32 = 2;
+    /// Another task wants the CPU.
+    pub const RESCHEDULE: u32 = 4;
+    /// The task has a signal to take, or its process is ending.
+    pub const SIGNAL: u32 = 8;
+    /// The machine stops.
+    pub const STOP: u32 = 16;
+}
+
+/// Why an access on behalf of hosted code failed.
+pub type AccessStop = WalkStop<Fault>;
+
+/// One processor.
+pub(crate) struct Cpu {
+    pub(crate) signal: Arc<AtomicU32>,
+    pub(crate) gate: Mutex<Gate>,
+    pub(crate) asce: AtomicU64,
+    pub(crate) rcu: AtomicU64,
+    pub(crate) irq_off: AtomicU32,
+    pub(crate) stats: CpuStats,
+}
+
+/// The machine's processors and what they share.
+pub struct Cpus {
+    pub(crate) ram: Arc<Ram>,
+    pub(crate) cpus: Box<[Cpu]>,
+    pub(crate) sink: OnceLock<Arc<dyn Sink>>,
+    pub(crate) tracing: std::sync::atomic::AtomicBool,
+}
+
+impl std::fmt::Debug for Cpus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Cpus({})", self.cpus.len())
+    }
+}
+
+impl Cpus {
+    /// `n` processors over `ram`, all parked, no address space loaded.
+    pub fn new(ram: Arc<Ram>, n: u32) -> Arc<Cpus> {
+        let cpu = || Cpu {
+            signal: Arc::default(),
+            gate: Mutex::default(),
+            asce: AtomicU64::new(0),
+            rcu: AtomicU64::new(0),
+            irq_off: AtomicU32::new(0),
+            stats: CpuStats::default(),
+        };
+        Arc::new(Cpus {
+            ram,
+            cpus: (0..n).map(|_| cpu()).collect(),
+            sink: OnceLock::new(),
+            tracing: Default::default(),
+        })
+    }
+
+    /// How many.
+    pub fn count(&self) -> u32 {
+        self.cpus.len() as u32
+    }
+
+    /// The memory they share.
+    pub fn ram(&self) -> &Arc<Ram> {
+        &self.ram
+    }
+
+    /// The word that CPU `cpu` polls; see [`signal`].
+    pub fn signal_word(&self, cpu: u32) -> Arc<AtomicU32> {
+        self.cpus[cpu as usize].signal.clone()
+    }
+
+    /// What CPU `cpu` did so far.
+    pub fn stats(&self, cpu: u32) -> &CpuStats {
+        &self.cpus[cpu as usize].stats
+    }
+
+    /// Sends events of all CPUs to `sink` from now on. May be called once.
+    pub fn trace_to(&self, sink: Arc<dyn Sink>) {
+        if self.sink.set(sink).is_ok() {
+            self.tracing.store(true, std::sync::atomic::Ordering::Release);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn emit(&self, cpu: u32, event: impl FnOnce() -> CpuEvent) {
+        if self.tracing.load(std::sync::atomic::Ordering::Relaxed)
+            && let Some(s) = self.sink.get()
+        {
+            s.event(cpu, &event());
+        }
+    }
+}

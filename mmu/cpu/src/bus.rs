@@ -1,0 +1,205 @@
+//! The invalidation bus: purges reach every TLB, and return when nobody uses what was purged.
+//!
+//! A CPU is *running* while it executes guest code or a bracketed user access, else *parked*. A purge is applied to
+//! every model TLB at once, under that CPU's gate; a running CPU may still use what it translated before, so the
+//! initiator waits until it polls or parks. It waits parked itself: two initiators never wait for each other.
+
+use crate::event::CpuEvent;
+use crate::{Cpu, Cpus, signal};
+use racewalk_ram::{Paddr, Vaddr};
+use racewalk_sched::{NO_CPU, this_cpu, wait_while, wake};
+use racewalk_walk::s390x::invalidate::{Instruction, Purge};
+use racewalk_walk::s390x::{Asce, Pte, Rte};
+use racewalk_walk::tlb::InfiniteTlb;
+use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
+
+/// Purges of the fast TLB that may pile up for a parked CPU before they become "everything".
+const FAST_QUEUE: usize = 32;
+
+/// What a CPU's gate guards. Never held across a scheduling point.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    /// Purges so far. A walk that began before the last one may not fill the TLB.
+    pub(crate) seq: u64,
+    /// The CPU is inside guest code or a bracketed access.
+    running: bool,
+    /// The last purge whose use this CPU is known to have ended.
+    acked: u64,
+    /// Purges that the engine's fast TLB has not seen yet.
+    fast: Vec<Purge>,
+    pub(crate) tlb: InfiniteTlb,
+}
+
+impl Gate {
+    fn ack(&mut self) -> bool {
+        let news = self.acked != self.seq;
+        self.acked = self.seq;
+        news
+    }
+}
+
+impl Cpu {
+    pub(crate) fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    fn key(&self) -> usize {
+        std::ptr::from_ref(&self.gate) as usize
+    }
+}
+
+impl Cpus {
+    /// The CPU begins to execute guest code. Returns what its fast TLB must drop before it does.
+    #[must_use]
+    pub fn unpark(&self, cpu: u32) -> Vec<Purge> {
+        let c = &self.cpus[cpu as usize];
+        let mut g = c.gate();
+        debug_assert!(!g.running, "cpu {cpu} is running already");
+        g.running = true;
+        g.ack();
+        c.signal.fetch_and(!signal::INVALIDATE, Ordering::SeqCst);
+        std::mem::take(&mut g.fast)
+    }
+
+    /// The CPU stops executing guest code.
+    pub fn park(&self, cpu: u32) {
+        let c = &self.cpus[cpu as usize];
+        let mut g = c.gate();
+        debug_assert!(g.running, "cpu {cpu} is parked already");
+        g.running = false;
+        let news = g.ack();
+        drop(g);
+        if news {
+            wake(c.key());
+        }
+    }
+
+    /// A boundary in guest code: no translation made before is used after. Returns what the fast TLB must drop.
+    #[must_use]
+    pub fn poll(&self, cpu: u32) -> Vec<Purge> {
+        let c = &self.cpus[cpu as usize];
+        let mut g = c.gate();
+        debug_assert!(g.running, "cpu {cpu} polls while parked");
+        c.signal.fetch_and(!signal::INVALIDATE, Ordering::SeqCst);
+        let news = g.ack();
+        let fast = std::mem::take(&mut g.fast);
+        drop(g);
+        if news {
+            wake(c.key());
+        }
+        fast
+    }
+
+    /// Runs `f` as a bracketed access of hosted code on `cpu`: the CPU counts as running meanwhile.
+    pub(crate) fn bracket<R>(&self, cpu: u32, f: impl FnOnce() -> R) -> R {
+        struct Parked<'a>(&'a Cpus, u32);
+        impl Drop for Parked<'_> {
+            fn drop(&mut self) {
+                self.0.park(self.1)
+            }
+        }
+        {
+            // Unlike `unpark`, what the fast TLB must drop stays queued for the engine.
+            let mut g = self.cpus[cpu as usize].gate();
+            debug_assert!(!g.running, "a user access from guest mode on cpu {cpu}");
+            g.running = true;
+            g.ack();
+        }
+        let _parked = Parked(self, cpu);
+        f()
+    }
+
+    /// Purges on every CPU and waits for those that run.
+    pub fn purge(&self, by: Instruction, purge: Purge) {
+        let me = this_cpu();
+        if let Some(c) = self.cpus.get(me as usize) {
+            c.stats.purges_sent.bump();
+            self.emit(me, || CpuEvent::Purge { by, purge });
+        }
+        let mut wait: Vec<(usize, u64)> = Vec::new();
+        for (i, c) in self.cpus.iter().enumerate() {
+            let mut g = c.gate();
+            g.seq += 1;
+            let gone = g.tlb.purge(purge);
+            c.stats.purged.add(gone as u64);
+            if g.fast.len() >= FAST_QUEUE {
+                g.fast.clear();
+                g.fast.push(Purge::All);
+            } else {
+                g.fast.push(purge);
+            }
+            c.signal.fetch_or(signal::INVALIDATE, Ordering::SeqCst);
+            if g.running {
+                debug_assert!(i as u32 != me || me == NO_CPU, "a purge from inside guest code");
+                wait.push((i, g.seq));
+            }
+        }
+        if !wait.is_empty()
+            && let Some(c) = self.cpus.get(me as usize)
+        {
+            c.stats.waits.bump();
+        }
+        for (i, seq) in wait {
+            let c = &self.cpus[i];
+            wait_while(c.key(), "purge.wait", || {
+                let g = c.gate();
+                g.running && g.acked < seq
+            });
+        }
+        if me != NO_CPU {
+            self.emit(me, || CpuEvent::Purged { by });
+        }
+    }
+
+    /// INVALIDATE PAGE TABLE ENTRY: sets I in the entry at `pte`, then purges the page everywhere. Returns the entry
+    /// as it was. An address outside memory is a bug of the caller, reported as an entry with all bits one.
+    pub fn ipte(&self, pte: Paddr, va: Vaddr) -> u64 {
+        let old = self.set_invalid(pte, Pte::I);
+        self.purge(Instruction::Ipte, Purge::Page(va));
+        old
+    }
+
+    /// IPTE with the local-clearing control: only this CPU's TLB is purged. For entries that no other CPU can have
+    /// used.
+    pub fn ipte_local(&self, pte: Paddr, va: Vaddr) -> u64 {
+        let old = self.set_invalid(pte, Pte::I);
+        if let Some(c) = self.cpus.get(this_cpu() as usize) {
+            let mut g = c.gate();
+            g.seq += 1;
+            let gone = g.tlb.purge(Purge::Page(va));
+            c.stats.purged.add(gone as u64);
+            g.fast.push(Purge::Page(va));
+            c.signal.fetch_or(signal::INVALIDATE, Ordering::SeqCst);
+        }
+        old
+    }
+
+    /// INVALIDATE DAT TABLE ENTRY of a region or segment entry that covers `len` bytes from `start`: sets I, then
+    /// purges everything formed through it. Returns the entry as it was.
+    pub fn idte_entry(&self, entry: Paddr, start: Vaddr, len: u64) -> u64 {
+        let old = self.set_invalid(entry, Rte::I);
+        self.purge(Instruction::Idte, Purge::Range { start, len });
+        old
+    }
+
+    /// INVALIDATE DAT TABLE ENTRY, clearing by ASCE.
+    pub fn idte_asce(&self, asce: u64) {
+        self.purge(Instruction::Idte, Purge::Asce(Asce(asce)));
+    }
+
+    /// COMPARE AND SWAP AND PURGE whose comparison succeeded: purges everything everywhere.
+    pub fn csp_purge_all(&self) {
+        self.purge(Instruction::Csp, Purge::All);
+    }
+
+    fn set_invalid(&self, entry: Paddr, bit: u64) -> u64 {
+        let mut old = self.ram.load_u64(entry).unwrap_or(u64::MAX);
+        loop {
+            match self.ram.cas_u64(entry, old, old | bit) {
+                Ok(seen) if seen == old => return old,
+                Ok(seen) => old = seen,
+                Err(_) => return u64::MAX,
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What processors tell an observer.
+
+use racewalk_ram::Vaddr;
+use racewalk_walk::event::WalkEvent;
+use racewalk_walk::s390x::invalidate::{Instruction, Purge};
+use std::fmt;
+
+/// Something a CPU did, as its model TLB and walker saw it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CpuEvent {
+    /// A step of a walk.
+    Walk(WalkEvent),
+    /// The model TLB took the page in.
+    Fill {
+        /// First byte of the page.
+        page: Vaddr,
+    },
+    /// This CPU asked all CPUs to purge.
+    Purge {
+        /// With which instruction.
+        by: Instruction,
+        /// What.
+        purge: Purge,
+    },
+    /// The purge is complete on every CPU.
+    Purged {
+        /// With which instruction.
+        by: Instruction,
+    },
+    /// Control register 1 was loaded.
+    LoadAsce {
+        /// The new primary ASCE.
+        asce: u64,
+    },
+}
+
+impl fmt::Display for CpuEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            CpuEvent::Walk(w) => write!(f, "{w}"),
+            CpuEvent::Fill { page } => write!(f, "tlb_fill {page:#x}"),
+            CpuEvent::Purge { by, purge } => match purge {
+                Purge::Page(va) => write!(f, "{} page {va:#x}", by.name()),
+                Purge::Range { start, len } => write!(f, "{} range {start:#x} +{len:#x}", by.name()),
+                Purge::Asce(a) => write!(f, "{} asce {:#x}", by.name(), a.0),
+                Purge::All => write!(f, "{} all", by.name()),
+            },
+            CpuEvent::Purged { by } => write!(f, "{} complete", by.name()),
+            CpuEvent::LoadAsce { asce } => write!(f, "load_asce {asce:#x}"),
+        }
+    }
+}
+
+/// Takes events. Called on the thread of the CPU that the event is about, in its order; calls for different CPUs
+/// come at the same time. Must not reach a scheduling point.
+pub trait Sink: Send + Sync {
+    /// `cpu` did `event`.
+    fn event(&self, cpu: u32, event: &CpuEvent);
+}
