@@ -17,6 +17,22 @@ use std::sync::{MutexGuard, PoisonError};
 /// Purges of the fast TLB that may pile up for a parked CPU before they become "everything".
 const FAST_QUEUE: usize = 32;
 
+/// What an engine's fast TLB must drop before the CPU goes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FastDrop {
+    /// What was purged.
+    pub purges: Vec<Purge>,
+    /// Every entry for stores: some frame has code now.
+    pub stores: bool,
+}
+
+impl FastDrop {
+    /// Whether there is nothing to drop.
+    pub fn is_empty(&self) -> bool {
+        self.purges.is_empty() && !self.stores
+    }
+}
+
 /// What a CPU's gate guards. Never held across a scheduling point.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
@@ -27,11 +43,20 @@ pub(crate) struct Gate {
     /// The last purge whose use this CPU is known to have ended.
     acked: u64,
     /// Purges that the engine's fast TLB has not seen yet.
-    fast: Vec<Purge>,
+    fast: FastDrop,
     pub(crate) tlb: InfiniteTlb,
 }
 
 impl Gate {
+    fn queue(&mut self, purge: Purge) {
+        let q = &mut self.fast.purges;
+        if q.len() >= FAST_QUEUE {
+            q.clear();
+            q.push(Purge::All);
+        } else {
+            q.push(purge);
+        }
+    }
     fn ack(&mut self) -> bool {
         let news = self.acked != self.seq;
         self.acked = self.seq;
@@ -51,7 +76,7 @@ impl Cpu {
 impl Cpus {
     /// The CPU begins to execute guest code. Returns what its fast TLB must drop before it does.
     #[must_use]
-    pub fn unpark(&self, cpu: u32) -> Vec<Purge> {
+    pub fn unpark(&self, cpu: u32) -> FastDrop {
         let c = &self.cpus[cpu as usize];
         let mut g = c.gate();
         debug_assert!(!g.running, "cpu {cpu} is running already");
@@ -76,7 +101,7 @@ impl Cpus {
 
     /// A boundary in guest code: no translation made before is used after. Returns what the fast TLB must drop.
     #[must_use]
-    pub fn poll(&self, cpu: u32) -> Vec<Purge> {
+    pub fn poll(&self, cpu: u32) -> FastDrop {
         let c = &self.cpus[cpu as usize];
         let mut g = c.gate();
         debug_assert!(g.running, "cpu {cpu} polls while parked");
@@ -116,18 +141,30 @@ impl Cpus {
             c.stats.purges_sent.bump();
             self.emit(me, || CpuEvent::Purge { by, purge });
         }
+        self.broadcast(|c, g| {
+            let gone = g.tlb.purge(purge);
+            c.stats.purged.add(gone as u64);
+            g.queue(purge);
+        });
+        if me != NO_CPU {
+            self.emit(me, || CpuEvent::Purged { by });
+        }
+    }
+
+    /// Takes fast write access to memory away from every CPU, and returns when none uses it any more: code is about
+    /// to be made from a frame that somebody may be storing to. The model TLBs keep what they have.
+    pub fn revoke_fast_stores(&self) {
+        self.broadcast(|_, g| g.fast.stores = true);
+    }
+
+    /// Applies `f` to every gate, then waits until each CPU that was running passed a boundary.
+    fn broadcast(&self, f: impl Fn(&Cpu, &mut Gate)) {
+        let me = this_cpu();
         let mut wait: Vec<(usize, u64)> = Vec::new();
         for (i, c) in self.cpus.iter().enumerate() {
             let mut g = c.gate();
             g.seq += 1;
-            let gone = g.tlb.purge(purge);
-            c.stats.purged.add(gone as u64);
-            if g.fast.len() >= FAST_QUEUE {
-                g.fast.clear();
-                g.fast.push(Purge::All);
-            } else {
-                g.fast.push(purge);
-            }
+            f(c, &mut g);
             c.signal.fetch_or(signal::INVALIDATE, Ordering::SeqCst);
             if g.running {
                 debug_assert!(i as u32 != me || me == NO_CPU, "a purge from inside guest code");
@@ -145,9 +182,6 @@ impl Cpus {
                 let g = c.gate();
                 g.running && g.acked < seq
             });
-        }
-        if me != NO_CPU {
-            self.emit(me, || CpuEvent::Purged { by });
         }
     }
 
@@ -168,7 +202,7 @@ impl Cpus {
             g.seq += 1;
             let gone = g.tlb.purge(Purge::Page(va));
             c.stats.purged.add(gone as u64);
-            g.fast.push(Purge::Page(va));
+            g.queue(Purge::Page(va));
             c.signal.fetch_or(signal::INVALIDATE, Ordering::SeqCst);
         }
         old

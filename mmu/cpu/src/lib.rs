@@ -21,6 +21,7 @@ mod event;
 mod mmu;
 mod stats;
 
+pub use bus::FastDrop;
 pub use event::{CpuEvent, Sink};
 pub use racewalk_walk::Access;
 pub use racewalk_walk::s390x::Fault;

@@ -173,7 +173,7 @@ mod tests {
         assert_eq!((s.lookups.get(), s.hits.get(), s.walks.get(), s.steps.get()), (3, 2, 1, 2));
         m.park(0);
         m.ipte(Paddr(PAGES + 3 * 8), Vaddr(0x3000));
-        assert_eq!(m.unpark(0).len(), 1);
+        assert_eq!(m.unpark(0).purges.len(), 1);
         assert!(m.translate(0, Vaddr(0x3123), Access::Load).is_err());
         m.park(0);
     }
