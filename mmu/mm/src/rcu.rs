@@ -84,6 +84,8 @@ pub(crate) struct Rcu {
     /// Heads that are queued, to find double use (invariant 4). A host lock, held for one operation.
     queued: std::sync::Mutex<HashSet<u64>>,
     running: AtomicU64,
+    /// Changes whenever something happened that a driver of grace periods may be waiting for.
+    news: AtomicU64,
 }
 
 /// Holds the RCU read lock. Nests, and may be carried to another CPU.
@@ -97,7 +99,7 @@ pub struct RcuReader<'a> {
 impl Drop for RcuReader<'_> {
     fn drop(&mut self) {
         if self.rcu.readers[self.side].fetch_sub(1, SeqCst) == 1 {
-            wake(self.rcu.key());
+            self.rcu.tell();
         }
     }
 }
@@ -124,11 +126,17 @@ impl Rcu {
             quiescent: std::iter::repeat_with(AtomicU64::default).take(n).collect(),
             queued: Default::default(),
             running: AtomicU64::new(0),
+            news: AtomicU64::new(0),
         }
     }
 
     fn key(&self) -> usize {
         std::ptr::from_ref(&self.completed) as usize
+    }
+
+    fn tell(&self) {
+        self.news.fetch_add(1, SeqCst);
+        wake(self.key());
     }
 
     fn local(&self) -> usize {
@@ -155,7 +163,7 @@ impl Kernel {
         let cpu = this_cpu();
         if cpu != NO_CPU {
             self.rcu.quiescent[cpu as usize].fetch_add(1, SeqCst);
-            wake(self.rcu.key());
+            wake(std::ptr::from_ref(self.cpus.rcu_counter(cpu)) as usize);
         }
     }
 
@@ -173,7 +181,7 @@ impl Kernel {
             let mut l = self.rcu.lists[self.rcu.local()].lock("rcu.list");
             self.chain_push(&mut l.next, head)?;
         }
-        wake(self.rcu.key());
+        self.rcu.tell();
         Ok(())
     }
 
@@ -235,7 +243,7 @@ impl Kernel {
         gp.phase = Phase::Idle;
         self.rcu.completed.fetch_add(1, SeqCst);
         self.stats.rcu_grace_periods.bump();
-        wake(self.rcu.key());
+        self.rcu.tell();
         Ok(())
     }
 
@@ -281,7 +289,7 @@ impl Kernel {
             r?;
         }
         if n != 0 {
-            wake(self.rcu.key());
+            self.rcu.tell();
         }
         Ok(n)
     }
@@ -334,12 +342,31 @@ impl Kernel {
         }
     }
 
-    /// Sleeps until something about RCU may have changed, at most `timeout`. For the kernel thread that drives it.
-    pub fn rcu_wait(&self, timeout: Duration) {
-        let before = (self.stats.rcu_calls.get(), self.rcu.completed.load(SeqCst));
-        wait_while_timeout(self.rcu.key(), "rcu.wait", timeout, || {
-            before == (self.stats.rcu_calls.get(), self.rcu.completed.load(SeqCst))
-        });
+    /// Sleeps until a grace period may go on or begin, at most `timeout`. For the kernel thread that drives it:
+    /// `news` is what [`rcu_news`](Self::rcu_news) said before the last poll.
+    pub fn rcu_wait(&self, news: u64, timeout: Duration) {
+        let cpu = {
+            let gp = self.rcu.gp.lock("rcu.gp");
+            gp.cpus.first().copied().filter(|_| gp.phase == Phase::After)
+        };
+        match cpu {
+            Some((cpu, counter, noted)) => {
+                let now = self.cpus.rcu_counter(cpu);
+                wait_while_timeout(std::ptr::from_ref(now) as usize, "rcu.wait_cpu", timeout, || {
+                    now.load(SeqCst) == counter && self.rcu.quiescent[cpu as usize].load(SeqCst) == noted
+                });
+            }
+            None => {
+                wait_while_timeout(self.rcu.key(), "rcu.wait", timeout, || {
+                    self.rcu.news.load(SeqCst) == news
+                });
+            }
+        }
+    }
+
+    /// A number that changes when there may be something to do for [`rcu_poll`](Self::rcu_poll).
+    pub fn rcu_news(&self) -> u64 {
+        self.rcu.news.load(SeqCst)
     }
 
     /// Returns after a grace period that began after the call. May sleep: not inside a read-side section.
@@ -357,14 +384,12 @@ impl Kernel {
 
     fn rcu_drive(&self, done: impl Fn() -> bool) {
         loop {
+            let news = self.rcu_news();
             self.rcu_poll();
             if done() || self.has_findings() {
                 return;
             }
-            let gp = self.rcu.completed.load(SeqCst);
-            wait_while_timeout(self.rcu.key(), "rcu.wait", Duration::from_millis(1), || {
-                self.rcu.completed.load(SeqCst) == gp
-            });
+            self.rcu_wait(news, Duration::from_millis(1));
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Helpers of the tests.
 
 use crate::fault::Signal;
-use crate::kernel::{Config, Kernel};
+use crate::kernel::{Config, Kernel, Ledger};
 use crate::mm::Mm;
-use racewalk_cpu::{Access, Cpus};
+use crate::page::{FrameKind, Pages};
+use racewalk_cpu::{Access, CpuEvent, Cpus, Sink};
 use racewalk_ram::{Ram, Vaddr};
 use racewalk_sched::controlled::{self, End, Random};
 use racewalk_walk::WalkStop;
+use racewalk_walk::event::WalkEvent;
 use std::sync::Arc;
 
 /// 16 MiB, most of it free.
@@ -23,7 +25,7 @@ pub(crate) fn boot_with(cpus: u32, config: Config) -> (Arc<Kernel>, Arc<Cpus>) {
 /// A controlled run with random choices that must finish.
 pub(crate) fn run_controlled(seed: u64, f: impl FnOnce() + 'static) {
     let out = controlled::run(Default::default(), &mut Random::new(seed), f);
-    assert_eq!(out.end, End::Finished, "seed {seed}: {}", out.schedule);
+    assert!(out.end == End::Finished, "seed {seed}: {:?} after {} points", out.end, out.points);
 }
 
 /// Waits for tasks of a controlled run.
@@ -53,7 +55,14 @@ pub(crate) fn guest(mm: &Arc<Mm>, cpu: u32, va: u64, store: Option<u64>) -> Resu
     loop {
         let _ = cpus.unpark(cpu);
         let r = cpus.translate(cpu, Vaddr(va), access).map(|t| {
+            let owner = |p: &Pages| (p.kind(t.paddr.pfn()).unwrap(), p.generation(t.paddr.pfn()).unwrap());
+            let before = owner(k.pages());
             racewalk_sched::point("guest.access");
+            assert_eq!(before, owner(k.pages()), "the frame went to another owner during an access");
+            assert!(
+                matches!(before.0, FrameKind::Anon | FrameKind::Cache | FrameKind::Reserved),
+                "{before:?}"
+            );
             match store {
                 Some(v) => k.ram().store_u64(t.paddr, v).map(|()| v),
                 None => k.ram().load_u64(t.paddr),
@@ -78,6 +87,27 @@ pub(crate) fn guest(mm: &Arc<Mm>, cpu: u32, va: u64, store: Option<u64>) -> Resu
 pub(crate) fn assert_clean(k: &Kernel) {
     k.rcu_barrier();
     assert!(k.take_findings().is_empty());
-    assert!(k.ledger().is_empty(), "{:?}", k.ledger());
+    assert_eq!(k.ledger(), Ledger::default());
     assert_eq!(k.stats().table_bytes.get(), 0);
+}
+
+/// Finds walks that read a frame which is not a page table (any more). For runs without speculative walkers, which
+/// may do that and whose result is then dropped.
+pub(crate) struct WalkCheck(pub(crate) std::sync::Weak<Kernel>);
+
+impl Sink for WalkCheck {
+    fn event(&self, _cpu: u32, event: &CpuEvent) {
+        if let (CpuEvent::Walk(WalkEvent::Step { entry_addr, .. }), Some(k)) = (event, self.0.upgrade()) {
+            let page = entry_addr.pfn();
+            let table = k.pages().flags(page).unwrap() & crate::page::flag::TABLE != 0;
+            // Frames of a table behind the first have no record of their own.
+            let part = k.pages().kind(page).unwrap() == FrameKind::Free && {
+                let head = racewalk_ram::Pfn(page.0 & !3);
+                matches!(k.pages().kind(head).unwrap(), FrameKind::CrstTable | FrameKind::Reserved)
+            };
+            if !table && !part {
+                k.report(crate::MmError::Broken { rule: 1, text: format!("a walk reads {entry_addr:?}") });
+            }
+        }
+    }
 }

@@ -25,8 +25,9 @@ fn on_all(mm: &Arc<Mm>, n: u32, f: impl Fn(u32) + Sync) {
         }
         s.spawn(|| {
             while left.load(SeqCst) != 0 {
+                let news = mm.kernel().rcu_news();
                 mm.kernel().rcu_poll();
-                mm.kernel().rcu_wait(Duration::from_millis(1));
+                mm.kernel().rcu_wait(news, Duration::from_millis(1));
             }
         });
     });
