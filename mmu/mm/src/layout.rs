@@ -82,7 +82,7 @@ pub fn text(id: u16) -> Kva {
 
 /// The address of a slab object.
 pub(crate) fn slab(slot: u32, generation: u16) -> Kva {
-    Kva(SLAB | (generation as u64) << 32 | slot as u64 * SLOT)
+    Kva(SLAB | (generation as u64) << 32 | (slot as u64 * SLOT))
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ impl Kernel {
         self.kmem.slab.object(kva)?[mmw::ASCE].store(asce.0, SeqCst);
         // Below the stack: room for its limit and the guard gap, at least 128 MiB.
         let gap = (self.config.stack_limit + crate::vma::STACK_GUARD_GAP).max(128 << 20);
-        let mmap_base = TASK_SIZE.saturating_sub((gap + 4095) & !4095).max(TASK_SIZE / 6 & !4095);
+        let mmap_base = TASK_SIZE.saturating_sub((gap + 4095) & !4095).max((TASK_SIZE / 6) & !4095);
         let space = Space { vmas: VmaTree::default(), mmap_base, start_brk: 0, brk: 0 };
         Ok(Arc::new(Mm {
             kernel: self.clone(),

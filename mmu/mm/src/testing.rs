@@ -6,7 +6,7 @@ use crate::mm::Mm;
 use crate::page::{FrameKind, Pages};
 use racewalk_cpu::{Access, CpuEvent, Cpus, Sink};
 use racewalk_ram::{Ram, Vaddr};
-use racewalk_sched::controlled::{self, End, Random};
+use racewalk_sched::controlled::{self, End, Policy, Rng, TaskId};
 use racewalk_walk::WalkStop;
 use racewalk_walk::event::WalkEvent;
 use std::sync::Arc;
@@ -22,9 +22,32 @@ pub(crate) fn boot_with(cpus: u32, config: Config) -> (Arc<Kernel>, Arc<Cpus>) {
     (Kernel::new(ram, c.clone(), config).unwrap(), c)
 }
 
-/// A controlled run with random choices that must finish.
+/// Random choices, but every now and then one task is stopped for a long time, wherever it is.
+struct Stall {
+    rng: Rng,
+    victim: TaskId,
+    left: u64,
+}
+
+impl Policy for Stall {
+    fn choose(&mut self, runnable: &[TaskId], _current: Option<TaskId>, _label: &'static str) -> TaskId {
+        if self.left == 0 {
+            self.victim = runnable[self.rng.below(runnable.len() as u64) as usize];
+            self.left = 1 + self.rng.below(400);
+        }
+        self.left -= 1;
+        loop {
+            let t = runnable[self.rng.below(runnable.len() as u64) as usize];
+            if t != self.victim || runnable.len() == 1 {
+                return t;
+            }
+        }
+    }
+}
+
+/// A controlled run that must finish.
 pub(crate) fn run_controlled(seed: u64, f: impl FnOnce() + 'static) {
-    let out = controlled::run(Default::default(), &mut Random::new(seed), f);
+    let out = controlled::run(Default::default(), &mut Stall { rng: Rng(seed), victim: 0, left: 40 }, f);
     assert!(out.end == End::Finished, "seed {seed}: {:?} after {} points", out.end, out.points);
 }
 

@@ -50,7 +50,9 @@ impl Kernel {
     }
 
     fn ipte(&self, w: &[AtomicU64], pte: Paddr, va: Vaddr) {
-        if only_me(cpu_mask(w)) {
+        let local = only_me(cpu_mask(w));
+        point("ipte");
+        if local {
             self.stats.flush_ipte_local.bump();
             self.cpus.ipte_local(pte, va);
         } else {
@@ -100,7 +102,9 @@ impl Kernel {
             let w = mm.words()?;
             self.in_flush(w, || -> Result<()> {
                 point("flush.attach_test");
-                if only_me(attach_mask(w)) {
+                let lazy = only_me(attach_mask(w));
+                point("flush.lazy");
+                if lazy {
                     self.ram.store_u64(pte, old | Pte::I)?;
                     w[mmw::FLUSH_MM].store(1, SeqCst);
                     self.stats.flush_lazy.bump();

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Pages `BASE..BASE + PAGES`: two and a half segments, across a region border.
-const BASE: u64 = 0x7ff_ec;
+const BASE: u64 = 0x7_ffec;
 const PAGES: u64 = 640;
 const HEAP: u64 = 0x1000;
 

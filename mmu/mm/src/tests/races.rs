@@ -179,6 +179,29 @@ fn cpus_attach_and_leave_during_an_unmap() {
 }
 
 #[test]
+fn tables_are_freed_without_batches() {
+    race(
+        300,
+        A,
+        |mm| {
+            mm.kernel().set_failures(Failures::Chance { num: 1, den: 1, seed: 0, only: Some(Gfp::Nowait) });
+            mm.mmap(A, 0x1000, RW, FIXED, None).unwrap();
+        },
+        &[
+            |mm, cpu| {
+                guest(mm, cpu, A, Some(1)).unwrap();
+                kernel(mm, cpu, || mm.munmap(A, 0x1000).unwrap());
+            },
+            |mm, cpu| {
+                for _ in 0..6 {
+                    let _ = guest(mm, cpu, A, None);
+                }
+            },
+        ],
+    );
+}
+
+#[test]
 fn halves_of_one_page_come_and_go() {
     // Neighbouring segments: their tables are halves of one page.
     race(
