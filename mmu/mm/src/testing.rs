@@ -106,6 +106,16 @@ pub(crate) fn guest(mm: &Arc<Mm>, cpu: u32, va: u64, store: Option<u64>) -> Resu
     }
 }
 
+/// One walk of a program that does not wait for its fault to be resolved.
+pub(crate) fn walk_only(mm: &Arc<Mm>, cpu: u32, va: u64) {
+    let cpus = mm.kernel().cpus();
+    let _ = cpus.unpark(cpu);
+    let _ = cpus.translate(cpu, Vaddr(va), Access::Load);
+    cpus.park(cpu);
+    // A hit passes no scheduling point of its own.
+    racewalk_sched::point("walk_only");
+}
+
 /// Everything was given back.
 pub(crate) fn assert_clean(k: &Kernel) {
     k.rcu_barrier();

@@ -2,7 +2,7 @@
 
 use super::{FIXED, RW};
 use crate::rcu::RcuFunc;
-use crate::testing::{Join, WalkCheck, assert_clean, boot, guest, run_controlled};
+use crate::testing::{Join, WalkCheck, assert_clean, boot, guest, run_controlled, walk_only};
 use crate::*;
 use racewalk_ram::{Pfn, Vaddr};
 use racewalk_sched::{point, set_this_cpu};
@@ -180,10 +180,12 @@ fn cpus_attach_and_leave_during_an_unmap() {
 
 #[test]
 fn tables_are_freed_without_batches() {
+    thread_local!(static DONE: Cell<bool> = const { Cell::new(false) });
     race(
         300,
         A,
         |mm| {
+            DONE.set(false);
             mm.kernel().set_failures(Failures::Chance { num: 1, den: 1, seed: 0, only: Some(Gfp::Nowait) });
             mm.mmap(A, 0x1000, RW, FIXED, None).unwrap();
         },
@@ -191,10 +193,39 @@ fn tables_are_freed_without_batches() {
             |mm, cpu| {
                 guest(mm, cpu, A, Some(1)).unwrap();
                 kernel(mm, cpu, || mm.munmap(A, 0x1000).unwrap());
+                DONE.set(true);
             },
             |mm, cpu| {
-                for _ in 0..6 {
-                    let _ = guest(mm, cpu, A, None);
+                while !DONE.get() {
+                    walk_only(mm, cpu, A);
+                }
+            },
+        ],
+    );
+}
+
+#[test]
+fn walkers_are_in_a_table_that_is_retracted() {
+    thread_local!(static DONE: Cell<bool> = const { Cell::new(false) });
+    race(
+        300,
+        A,
+        |mm| {
+            DONE.set(false);
+            mm.mmap(A, 0x20_0000, RW, MapFlags(0x31), None).unwrap();
+        },
+        &[
+            |mm, cpu| {
+                for _ in 0..2 {
+                    kernel(mm, cpu, || mm.put_user_u64(A, 1).unwrap());
+                    kernel(mm, cpu, || mm.retract_segment(A).unwrap());
+                    mm.kernel().rcu_barrier();
+                }
+                DONE.set(true);
+            },
+            |mm, cpu| {
+                while !DONE.get() {
+                    walk_only(mm, cpu, A);
                 }
             },
         ],
