@@ -81,6 +81,8 @@ impl Arch for S390x {
     const NAME: &'static str = "s390x";
     const SLOTS: usize = state::SLOTS;
     const INSN_ALIGN: u64 = 2;
+    const MISALIGNED_PC: Exc = SPECIFICATION;
+    const EXECUTE_OF_EXECUTE: Exc = EXECUTE;
 
     fn insn_len(first: [u8; 2]) -> usize {
         match first[0] >> 6 {
