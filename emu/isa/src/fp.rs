@@ -101,3 +101,6 @@ pub enum FpOp {
         signed: bool,
     },
 }
+
+mod eval;
+pub use eval::eval;

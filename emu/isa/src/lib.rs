@@ -4,6 +4,7 @@
 pub mod backend;
 pub mod flags;
 pub mod fp;
+pub mod oracle;
 pub mod s390x;
 pub mod vec;
 
