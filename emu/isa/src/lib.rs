@@ -6,6 +6,7 @@ pub mod flags;
 pub mod fp;
 pub mod oracle;
 pub mod s390x;
+pub mod scan;
 pub mod vec;
 
 pub use backend::*;

@@ -69,8 +69,9 @@ fn flags(s: Status) -> u64 {
         | one(Status::INEXACT, flag::INEXACT)
 }
 
-/// Rounds by calling `f` with a mode of the library, and corrects what it does differently.
-fn rounded<F: Format>(rm: u64, f: impl Fn(Round) -> StatusAnd<F>) -> (u128, u64) {
+/// Rounds by calling `f` with a mode of the library, and corrects what it does differently. `exponent` is that of
+/// the result before rounding, asked for when it is a question of overflow.
+fn rounded<F: Format>(rm: u64, f: impl Fn(Round) -> StatusAnd<F>, exponent: impl Fn() -> i32) -> (u128, u64) {
     let (round, odd) = mode(rm);
     let r = f(round);
     let mut bits = r.value.to_bits();
@@ -85,6 +86,11 @@ fn rounded<F: Format>(rm: u64, f: impl Fn(Round) -> StatusAnd<F>) -> (u128, u64)
         if down & !F::SIGN < smallest {
             fl |= flag::UNDERFLOW;
         }
+    }
+    let largest = F::INFINITY_BITS - 1;
+    if fl & flag::INEXACT != 0 && bits & !F::SIGN == largest && exponent() > F::EXPONENT_BIAS {
+        // A directed mode stops at the largest number, which the library does not call an overflow.
+        fl |= flag::OVERFLOW;
     }
     if odd && fl & flag::INEXACT != 0 {
         bits |= 1;
@@ -177,21 +183,28 @@ fn to_int<F: Format>(v: u128, rm: u64, bits: u32, signed: bool) -> (u128, u64) {
 
 fn arithmetic<F: Format>(op: FpOp, rm: u64, a: &[u128; 3]) -> (u128, u64) {
     let (x, y, z) = (F::from_bits(a[0]), F::from_bits(a[1]), F::from_bits(a[2]));
-    let two = |f: fn(F, F, Round) -> StatusAnd<F>| {
-        propagate::<F>(&a[..2]).unwrap_or_else(|| rounded(rm, |r| f(x, y, r)))
+    // The same operation a quarter as large shows the exponent of a result that is out of range.
+    let quarter = |v: F| v.scalbn(-2);
+    let size = |v: StatusAnd<F>| v.value.ilogb().saturating_add(2);
+    let zero = Round::TowardZero;
+    let two = |f: fn(F, F, Round) -> StatusAnd<F>, scaled: F| {
+        propagate::<F>(&a[..2])
+            .unwrap_or_else(|| rounded(rm, |r| f(x, y, r), || size(f(quarter(x), scaled, zero))))
     };
     match op {
-        FpOp::Add(_) => two(F::add_r),
-        FpOp::Sub(_) => two(F::sub_r),
-        FpOp::Mul(_) => two(F::mul_r),
-        FpOp::Div(_) => two(F::div_r),
+        FpOp::Add(_) => two(F::add_r, quarter(y)),
+        FpOp::Sub(_) => two(F::sub_r, quarter(y)),
+        FpOp::Mul(_) => two(F::mul_r, y),
+        FpOp::Div(_) => two(F::div_r, y),
         FpOp::MulAdd(_) | FpOp::MulSub(_) => {
             let product_invalid = (x.is_infinite() && y.is_zero()) || (x.is_zero() && y.is_infinite());
             if product_invalid && !is_signaling::<F>(a[2]) {
                 return (F::DEFAULT_NAN, flag::INVALID);
             }
             let z = if matches!(op, FpOp::MulSub(_)) { -z } else { z };
-            propagate::<F>(a).unwrap_or_else(|| rounded(rm, |r| x.mul_add_r(y, z, r)))
+            propagate::<F>(a).unwrap_or_else(|| {
+                rounded(rm, |r| x.mul_add_r(y, z, r), || size(quarter(x).mul_add_r(y, quarter(z), zero)))
+            })
         }
         FpOp::Sqrt(_) => propagate::<F>(&a[..1]).unwrap_or_else(|| sqrt::<F>(a[0], rm)),
         FpOp::Cmp { signal, .. } => {
@@ -218,7 +231,7 @@ fn arithmetic<F: Format>(op: FpOp, rm: u64, a: &[u128; 3]) -> (u128, u64) {
                 (false, 32) => n as u32 as i128,
                 (false, _) => n as i128,
             };
-            rounded::<F>(rm, |r| F::from_i128_r(v, r))
+            rounded::<F>(rm, |r| F::from_i128_r(v, r), || 0)
         }
         FpOp::Convert { .. } => (a[0], 0),
     }
@@ -236,10 +249,8 @@ fn convert<F: Format + FloatConvert<T>, T: Format>(v: u128, rm: u64) -> (u128, u
         let sign = if v & F::SIGN != 0 { T::SIGN } else { 0 };
         return (sign | T::DEFAULT_NAN | fraction, fl);
     }
-    rounded::<T>(rm, |r| {
-        let mut loses = false;
-        F::from_bits(v).convert_r(r, &mut loses)
-    })
+    let x = F::from_bits(v);
+    rounded::<T>(rm, |r| x.convert_r(r, &mut false), || x.ilogb())
 }
 
 /// The format whose operands `op` takes, and the one it gives.

@@ -491,6 +491,12 @@ pub fn to_fixed<B: Backend>(b: &mut B, i: &Insn, f: Fmt, width: u8, signed: bool
     let three = b.k(3);
     let bad = b.and(fl, inv);
     let c = b.cmp(W64, Cc::Ne, bad, z);
+    // A number that does not fit is inexact as well; a NaN is only invalid.
+    let number = b.cmp(W64, Cc::Ne, cc, three);
+    let inexact = b.k(flag::INEXACT);
+    let inexact = b.sel(number, inexact, z);
+    let both = b.or(fl, inexact);
+    let fl = b.sel(c, both, fl);
     let cc = b.sel(c, three, cc);
     let fl = without_inexact(b, i, fl);
     fp_finish(b, fl)?;
