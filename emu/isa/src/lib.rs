@@ -4,7 +4,9 @@
 pub mod backend;
 pub mod flags;
 pub mod fp;
+pub mod oracle;
 pub mod s390x;
+pub mod scan;
 pub mod vec;
 
 pub use backend::*;

@@ -395,6 +395,7 @@ pub const FACILITIES: &[u32] = &[
     25, // store clock fast
     34, // general-instructions extension
     35, // execute extensions
+    41, // FPR-GR transfer, sign handling, DFP rounding mode
     45, // distinct operands, high word, interlocked access 1, load and store on condition, population count
 ];
 

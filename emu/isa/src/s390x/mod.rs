@@ -3,6 +3,7 @@
 //! [`table`] has one row per opcode; [`decode`] turns bytes into an [`Insn`]; the meanings are in [`general`],
 //! [`memory`], [`branch`] and [`bfp`], and what needs a loop over storage is in [`helpers`] and [`decimal`].
 
+pub mod bfp;
 pub mod branch;
 pub mod decimal;
 pub mod decode;
