@@ -1,9 +1,10 @@
 //! Blocks: straight runs of decoded instructions.
 
 use crate::core::{Core, GRANULE};
+use racewalk_isa::scan::Terminator;
 use racewalk_isa::{Arch, Exc};
 use racewalk_ram::{Paddr, Pfn, raw};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// Instructions a block may have.
@@ -33,10 +34,15 @@ pub struct Block<A: Arch> {
     /// Host address of its translation, zero if none.
     pub code: AtomicU64,
     /// Patched jumps that lead here, to be unpatched when the block goes.
-    pub incoming: Mutex<Vec<u64>>,
+    incoming: Mutex<Vec<u64>>,
 }
 
 impl<A: Arch> Block<A> {
+    /// The patched jumps that lead here.
+    pub fn incoming(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether a direct jump from this block to `target` may be patched: within one page, because a page keeps its
     /// translation as a whole.
     pub fn may_link(&self, target: u64) -> bool {
@@ -123,7 +129,8 @@ pub fn build<A: Arch>(
         insns.push(i);
         at = at.wrapping_add(f.len as u64);
         second = f.second;
-        let ends = racewalk_isa::scan::scan::<A>(&i).ends_block();
+        let notes = racewalk_isa::scan::scan::<A>(&i);
+        let ends = notes.terminator != Terminator::None || notes.rotates;
         if ends || second.is_some() || at & (GRANULE - 1) == 0 || insns.len() == MAX_BLOCK {
             break;
         }

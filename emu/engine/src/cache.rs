@@ -8,7 +8,7 @@ use racewalk_isa::{Arch, Exc};
 use racewalk_ram::Pfn;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// How instructions are executed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -57,6 +57,30 @@ pub struct CacheStats {
     pub flushes: AtomicU64,
 }
 
+/// An arena and where it is. A CPU holds on to it while it runs code from it.
+pub struct Code {
+    // A host lock: never held across a scheduling point.
+    arena: Mutex<Arena>,
+    range: std::ops::Range<u64>,
+}
+
+impl Code {
+    fn new(bytes: usize) -> std::io::Result<Arc<Self>> {
+        let arena = Arena::new(bytes)?;
+        let range = arena.range();
+        Ok(Arc::new(Code { arena: Mutex::new(arena), range }))
+    }
+
+    fn arena(&self) -> MutexGuard<'_, Arena> {
+        self.arena.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a host address is in this arena.
+    pub fn holds(&self, address: u64) -> bool {
+        self.range.contains(&address)
+    }
+}
+
 struct Table<A: Arch> {
     blocks: HashMap<Key, Arc<Block<A>>>,
     by_frame: HashMap<Pfn, Vec<Key>>,
@@ -67,7 +91,7 @@ pub struct CodeCache<A: Arch> {
     cpus: Arc<Cpus>,
     mode: Mode,
     table: RwLock<Table<A>>,
-    arena: Mutex<Arc<Arena>>,
+    code: Mutex<Arc<Code>>,
     arena_bytes: usize,
     /// Counts replacements of the arena.
     generation: AtomicU64,
@@ -82,7 +106,7 @@ impl<A: Arch> CodeCache<A> {
             cpus,
             mode,
             table: RwLock::new(Table { blocks: HashMap::new(), by_frame: HashMap::new() }),
-            arena: Mutex::new(Arc::new(Arena::new(arena_bytes)?)),
+            code: Mutex::new(Code::new(arena_bytes)?),
             arena_bytes,
             generation: AtomicU64::new(0),
             stats: CacheStats::default(),
@@ -106,8 +130,8 @@ impl<A: Arch> CodeCache<A> {
     }
 
     /// The arena that new code goes to. A CPU holds on to it while it runs code from it.
-    pub fn arena(&self) -> Arc<Arena> {
-        self.arena.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn code(&self) -> Arc<Code> {
+        self.code.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The block at `core.pc`, found or made. Called between blocks.
@@ -196,14 +220,16 @@ impl<A: Arch> CodeCache<A> {
     }
 
     fn remove(&self, keys: &[Key]) {
-        let arena = self.arena();
+        let code = self.code();
         let mut t = self.table.write().unwrap_or_else(PoisonError::into_inner);
         for k in keys {
             if let Some(b) = t.blocks.remove(k) {
                 self.stats.dropped.fetch_add(1, Ordering::Relaxed);
                 b.code.store(0, Ordering::SeqCst);
-                for site in b.incoming.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-                    arena.unpatch(site);
+                for site in b.incoming().drain(..) {
+                    if code.holds(site) {
+                        code.arena().unpatch(site);
+                    }
                 }
             }
         }
@@ -212,13 +238,15 @@ impl<A: Arch> CodeCache<A> {
     /// Host address of the translation of `block`, made now if there is none. `None` when the arena was full and has
     /// been replaced: everything is forgotten and the caller starts over.
     pub fn translate(&self, block: &Block<A>) -> Option<u64> {
-        let mut slot = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.code.lock().unwrap_or_else(PoisonError::into_inner);
         let have = block.code.load(Ordering::SeqCst);
         if have != 0 {
             return Some(have);
         }
         let link = |t: u64| self.mode != Mode::Check && block.may_link(t);
-        match crate::x86::translate::<A>(&slot, block.key.pc, &block.insns, block.next, &link) {
+        let made =
+            crate::x86::translate::<A>(&mut slot.arena(), block.key.pc, &block.insns, block.next, &link);
+        match made {
             Ok(t) => {
                 self.stats.translated.fetch_add(1, Ordering::Relaxed);
                 self.stats.insns.fetch_add(block.insns.len() as u64, Ordering::Relaxed);
@@ -227,16 +255,13 @@ impl<A: Arch> CodeCache<A> {
                 Some(t.entry)
             }
             Err(ArenaFull) => {
-                match Arena::new(self.arena_bytes) {
-                    Ok(a) => *slot = Arc::new(a),
-                    // Without memory for code the interpreter goes on.
-                    Err(_) => return None,
-                }
+                // Without memory for code the interpreter goes on.
+                *slot = Code::new(self.arena_bytes).ok()?;
                 drop(slot);
                 let mut t = self.table.write().unwrap_or_else(PoisonError::into_inner);
                 for b in t.blocks.values() {
                     b.code.store(0, Ordering::SeqCst);
-                    b.incoming.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                    b.incoming().clear();
                 }
                 t.blocks.clear();
                 t.by_frame.clear();
@@ -250,13 +275,13 @@ impl<A: Arch> CodeCache<A> {
 
     /// Patches the jump at `site`, which is in the current arena, to lead to `block`.
     pub fn link(&self, site: u64, block: &Block<A>) {
-        let arena = self.arena();
+        let arena = self.code();
         // Under the table's lock a block is either still known, or its incoming list has been drained for good.
         let t = self.table.read().unwrap_or_else(PoisonError::into_inner);
         let code = block.code.load(Ordering::SeqCst);
-        if code != 0 && arena.holds(site) && arena.holds(code) && t.blocks.contains_key(&block.key) {
-            block.incoming.lock().unwrap_or_else(PoisonError::into_inner).push(site);
-            arena.patch(site, code);
+        if arena.holds(site) && arena.holds(code) && t.blocks.contains_key(&block.key) {
+            block.incoming().push(site);
+            arena.arena().patch(site, code);
         }
     }
 }

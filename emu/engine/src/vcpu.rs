@@ -1,7 +1,7 @@
 //! The vCPU loop: dispatches blocks to the engines until something concerns the kernel.
 
 use crate::block::{Block, fetch};
-use crate::cache::{CodeCache, HOT, Mode};
+use crate::cache::{Code, CodeCache, HOT, Mode};
 use crate::core::{Core, GRANULE};
 use crate::interp::{Interp, Left};
 use crate::x86;
@@ -54,29 +54,27 @@ pub struct Vcpu<A: Arch> {
     cache: Arc<CodeCache<A>>,
     local: Box<[Local<A>]>,
     epoch: u64,
-    arena: Arc<x86::Arena>,
+    code: Arc<Code>,
     /// Instructions executed.
     pub instructions: u64,
     /// What `check` found.
     pub difference: Option<String>,
-    pub(crate) check: Option<Box<crate::check::Checker>>,
 }
 
 impl<A: Arch> Vcpu<A> {
     /// A vCPU on `core`.
     pub fn new(core: Box<Core>, cache: Arc<CodeCache<A>>) -> Self {
         let empty = || Local { pc: 1, generation: 0, block: None };
-        let arena = cache.arena();
+        let code = cache.code();
         let epoch = cache.epoch();
         Vcpu {
             core,
             cache,
             local: std::iter::repeat_with(empty).take(LOCAL).collect(),
             epoch,
-            arena,
+            code,
             instructions: 0,
             difference: None,
-            check: None,
         }
     }
 
@@ -140,7 +138,7 @@ impl<A: Arch> Vcpu<A> {
     fn refresh(&mut self) {
         self.cache.drop_stale();
         self.core.flush_jumps();
-        self.arena = self.cache.arena();
+        self.code = self.cache.code();
         self.epoch = self.cache.epoch();
     }
 
@@ -279,12 +277,12 @@ impl<A: Arch> Vcpu<A> {
                 _ => return self.interpret(block, block.insns.len()),
             }
         }
-        if !self.arena.holds(code) {
+        if !self.code.holds(code) {
             self.refresh();
             return None;
         }
         self.core.fill_jump(block.key.pc, code);
-        let mut exit = x86::enter(&mut self.core, code);
+        let mut exit = self.run_code(code);
         loop {
             return match exit {
                 x86::Exit::Jump | x86::Exit::Poll => None,
@@ -305,8 +303,8 @@ impl<A: Arch> Vcpu<A> {
                     if hot && self.cache.translate(&b).is_some() && self.cache.epoch() == self.epoch {
                         self.cache.link(site, &b);
                         let code = b.code.load(Ordering::SeqCst);
-                        if code != 0 && self.arena.holds(code) {
-                            exit = x86::enter(&mut self.core, code);
+                        if code != 0 && self.code.holds(code) {
+                            exit = self.run_code(code);
                             continue;
                         }
                     }
@@ -325,6 +323,15 @@ impl<A: Arch> Vcpu<A> {
                 x86::Exit::Panicked => Some(Stop::Panicked),
             };
         }
+    }
+
+    /// Enters translated code of `self.code`.
+    fn run_code(&mut self, code: u64) -> x86::Exit {
+        debug_assert!(self.code.holds(code));
+        // SAFETY: `self.code` keeps the arena alive, and arenas are never reset. Links stay inside one arena; the
+        // jump cache is filled only here, with code of `self.code`, and flushed when that changes (`refresh`). All
+        // blocks of the cache are of architecture `A`, as is the state.
+        unsafe { x86::enter(&mut self.core, code) }
     }
 
     /// Length of the instruction at `core.pc`, which has been fetched before; 0 if it cannot be fetched any more.
