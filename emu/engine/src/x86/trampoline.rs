@@ -6,7 +6,7 @@
 //! that number as the kind of exit. Panics end at the functions here, never in generated frames.
 
 use super::describe::{Frame, Point, Reader, SPILLS};
-use crate::core::Core;
+use crate::core::{Core, GRANULE};
 use racewalk_isa::fp::FpOp;
 use racewalk_isa::vec::VecOp;
 use racewalk_isa::{Access, Env, Exc, Helper, MemOp, Rmw, flags};
@@ -321,7 +321,13 @@ fn check_aligned(m: MemOp, addr: u64) -> Result<(), Exc> {
 /// Before a store: faults as it would, and leaves stores to frames that have code to the interpreter.
 fn before_store(core: &mut Core, m: MemOp, addr: u64) -> Result<(), Stop> {
     check_aligned(m, addr)?;
-    if core.store_hits_code(addr, m.size as u64, m.space)? { Err(Stop::Interpret) } else { Ok(()) }
+    let mut code = !core.piece(addr, Access::Store, m.space)?.cacheable;
+    let room = GRANULE - (addr & (GRANULE - 1));
+    if room < m.size as u64 {
+        // A fault in the second page names its first byte, as the interpreter's does.
+        code |= !core.piece(addr.wrapping_add(room), Access::Store, m.space)?.cacheable
+    }
+    if code { Err(Stop::Interpret) } else { Ok(()) }
 }
 
 unsafe extern "C" fn load(core: *mut Core, frame: *mut Frame) -> u64 {
