@@ -1,0 +1,181 @@
+//! Memory accesses: the fast-TLB check and the access inline, everything else behind a call.
+
+use super::assembler::{RCX, RDX};
+use super::control::Cold;
+use super::describe::Describe;
+use super::trampoline::{access_code, board, op, rmw_code};
+use super::values::{V, Work};
+use crate::core::{Core, FAST_TLB, FastEntry, GRANULE};
+use racewalk_isa::{Access, Endian, MemOp, Rmw};
+use std::mem::{offset_of, size_of};
+
+/// Extracts the index of a fast-TLB entry, times its size, from an address shifted right by eight.
+const TLB_MASK: i32 = ((FAST_TLB - 1) * size_of::<FastEntry>()) as i32;
+const _: () = assert!(size_of::<FastEntry>() == 16 && GRANULE == 4096 && offset_of!(FastEntry, tag) == 0);
+
+impl Work {
+    /// Emits the check that `len` bytes at `addr` are in a half of the fast TLB. Returns the jump for a miss and the
+    /// register that holds the address.
+    fn check(&mut self, store: bool, len: u8, align: u8, addr: u8) -> [usize; 2] {
+        let tlb = if store { offset_of!(Core, tlb_write) } else { offset_of!(Core, tlb_read) } as i32;
+        let misaligned = if align > 1 {
+            self.asm.test_imm(addr, align as i32 - 1);
+            self.asm.jcc(super::assembler::cc::NE)
+        } else {
+            0
+        };
+        let miss = self.asm.tlb_check(addr, tlb, TLB_MASK, GRANULE as i32 - len as i32);
+        [miss, misaligned]
+    }
+
+    /// Emits a load.
+    pub(super) fn emit_load(&mut self, m: MemOp, addr: V) -> V {
+        let (v, d) = self.fresh();
+        if m.space != 0 {
+            let start = self.descs.len();
+            self.describe_load(m, addr, d);
+            self.emit_call(board::LOAD, start);
+            return v;
+        }
+        let ra = self.reg(addr, RCX);
+        let align = if m.align.is_some() { m.size } else { 1 };
+        let jumps = self.check(false, m.size, align, ra);
+        let start = self.descs.len();
+        self.describe_load(m, addr, d);
+        self.describe_state(self.pc, self.left);
+        self.asm.tlb_addend(offset_of!(Core, tlb_read) as i32 + offset_of!(FastEntry, addend) as i32);
+        self.asm.guest_load(d, ra, m.size, m.signed, m.endian == Endian::Big, self.movbe);
+        let desc = start..self.descs.len();
+        self.cold.push(Cold::Slow { jumps, back: self.asm.len(), board: board::LOAD, desc });
+        v
+    }
+
+    fn describe_load(&mut self, m: MemOp, addr: V, d: u8) {
+        let at = self.loc(addr);
+        self.descs.memop(m);
+        self.descs.loc(at);
+        self.descs.put(&[d])
+    }
+
+    /// Emits a store.
+    pub(super) fn emit_store(&mut self, m: MemOp, addr: V, v: V) {
+        let slow = m.space != 0;
+        let (ra, rv) = if slow {
+            (0, 0)
+        } else {
+            let ra = self.reg(addr, RCX);
+            (ra, if let V::T(_) = v { self.reg(v, RDX) } else { RDX })
+        };
+        let start = self.descs.len();
+        let (la, lv) = (self.loc(addr), self.loc(v));
+        self.descs.memop(m);
+        self.descs.loc(la);
+        self.descs.loc(lv);
+        if slow {
+            return self.emit_call(board::STORE, start);
+        }
+        let align = if m.align.is_some() { m.size } else { 1 };
+        let jumps = self.check(true, m.size, align, ra);
+        self.describe_state(self.pc, self.left);
+        self.asm.tlb_addend(offset_of!(Core, tlb_write) as i32 + offset_of!(FastEntry, addend) as i32);
+        let swap = m.endian == Endian::Big;
+        match v {
+            V::K(k) => {
+                let k = if swap { k.swap_bytes() >> (64 - 8 * m.size as u32) } else { k };
+                self.asm.movi(RDX, if m.size < 8 { k & 0xffff_ffff } else { k });
+                self.asm.guest_store(RDX, ra, m.size, false, self.movbe)
+            }
+            V::T(_) => self.asm.guest_store(rv, ra, m.size, swap, self.movbe),
+        }
+        let desc = start..self.descs.len();
+        self.cold.push(Cold::Slow { jumps, back: self.asm.len(), board: board::STORE, desc });
+    }
+
+    /// Emits a probe: inline if the length is known and at most 64.
+    pub(super) fn emit_probe(&mut self, addr: V, len: V, access: Access) {
+        match len {
+            V::K(0) => return,
+            V::K(n) if n <= 64 && access != Access::Fetch => {
+                let ra = self.reg(addr, RCX);
+                let jumps = self.check(access == Access::Store, n as u8, 1, ra);
+                let start = self.descs.len();
+                self.describe_op(op::PROBE, access_code(access));
+                self.describe_call(&[addr, len], &[]);
+                self.describe_state(self.pc, self.left);
+                let desc = start..self.descs.len();
+                return self.cold.push(Cold::Slow { jumps, back: self.asm.len(), board: board::CALL, desc });
+            }
+            _ => {}
+        }
+        let start = self.descs.len();
+        self.describe_op(op::PROBE, access_code(access));
+        self.describe_call(&[addr, len], &[]);
+        self.emit_call(board::CALL, start)
+    }
+
+    // ---- calls --------------------------------------------------------------------------------------------
+
+    /// Describes an operation that is not a memory access.
+    pub(super) fn describe_op(&mut self, op: u8, sub: u8) {
+        self.descs.put(&[op, sub])
+    }
+
+    /// Describes the operands and results of an operation.
+    pub(super) fn describe_call(&mut self, args: &[V], results: &[u8]) {
+        self.descs.put(&[args.len() as u8]);
+        for v in args {
+            let l = self.loc(*v);
+            self.descs.loc(l)
+        }
+        self.descs.put(&[results.len() as u8]);
+        self.descs.put(results)
+    }
+
+    /// Ends the description that began at `start` with the state, and emits the call, here and now.
+    pub(super) fn emit_call(&mut self, board: usize, start: usize) {
+        self.describe_state(self.pc, self.left);
+        self.call_board(board);
+        // test eax, imm32: does nothing; the displacement of the description.
+        self.asm.raw(&[0xa9, 0, 0, 0, 0]);
+        let at = self.asm.len() - 4;
+        self.cold.push(Cold::Desc { at, desc: start..self.descs.len() })
+    }
+
+    /// Emits a memory operation that is always a call, with up to two results.
+    pub(super) fn emit_access<const N: usize>(&mut self, op: u8, m: MemOp, sub: u8, args: &[V]) -> [V; N] {
+        let mut values = [V::K(0); N];
+        let mut regs = [0; N];
+        for i in 0..N {
+            (values[i], regs[i]) = self.fresh()
+        }
+        let start = self.descs.len();
+        self.descs.put(&[op]);
+        self.descs.memop(m);
+        self.descs.put(&[sub]);
+        self.describe_call(args, &regs);
+        self.emit_call(board::CALL, start);
+        values
+    }
+
+    /// Emits an operation on values that is a call: `pointer` selects it.
+    pub(super) fn emit_pure<const N: usize>(&mut self, op: u8, pointer: u64, args: &[V]) -> [V; N] {
+        let mut values = [V::K(0); N];
+        let mut regs = [0; N];
+        for i in 0..N {
+            (values[i], regs[i]) = self.fresh()
+        }
+        let start = self.descs.len();
+        self.descs.put(&[op]);
+        self.descs.put(&pointer.to_le_bytes());
+        self.descs.put(&[0]);
+        self.describe_call(args, &regs);
+        self.emit_call(board::CALL, start);
+        values
+    }
+
+    /// Emits an atomic read-modify-write.
+    pub(super) fn emit_rmw(&mut self, m: MemOp, op: Rmw, addr: V, v: V) -> V {
+        let [old] = self.emit_access(op::RMW, m, rmw_code(op), &[addr, v]);
+        old
+    }
+}
