@@ -2,7 +2,7 @@
 
 use crate::block::{Block, fetch};
 use crate::cache::{Code, CodeCache, HOT, Mode};
-use crate::core::{Core, GRANULE};
+use crate::core::Core;
 use crate::interp::{Interp, Left};
 use crate::x86;
 use racewalk_cpu::{Fault, signal};
@@ -364,9 +364,4 @@ impl<A: Arch> Vcpu<A> {
     pub fn switch_space(&mut self) {
         self.core.flush_all();
     }
-}
-
-/// Bytes of the page that `addr` is in, from `addr` on.
-pub(crate) fn room(addr: u64) -> u64 {
-    GRANULE - (addr & (GRANULE - 1))
 }

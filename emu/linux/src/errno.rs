@@ -31,6 +31,12 @@ errnos! {
 /// A system call's result: a value, or an error.
 pub type SysResult = Result<u64, Errno>;
 
+impl From<racewalk_mm::Errno> for Errno {
+    fn from(e: racewalk_mm::Errno) -> Errno {
+        Errno(e.0)
+    }
+}
+
 impl From<rustix::io::Errno> for Errno {
     fn from(e: rustix::io::Errno) -> Errno {
         // x86-64 hosts and s390x guests share the generic numbers.

@@ -97,6 +97,9 @@ pub enum StartError {
     },
 }
 
+/// How long the RCU thread sleeps when nothing is pending.
+const RCU_WAIT: std::time::Duration = std::time::Duration::from_millis(5);
+
 const NOT_ENDING: u32 = 0;
 const ENDING: u32 = 1;
 
@@ -133,6 +136,7 @@ pub struct System {
     tasks: Mutex<Vec<Arc<TaskShared>>>,
     next_tid: AtomicU32,
     live: AtomicU32,
+    exit_status: AtomicU32,
     ending: AtomicU32,
     end: Mutex<Option<Ending>>,
     warned: Mutex<std::collections::HashSet<String>>,
@@ -145,7 +149,9 @@ impl System {
         let machine = |reason: String| StartError::Machine { cpus: o.cpus, memory: o.memory, reason };
         let ram = Arc::new(Ram::new(o.memory).map_err(|e| machine(e.to_string()))?);
         let cpus = Cpus::new(ram.clone(), o.cpus);
-        let config = racewalk_mm::Config { scheme: o.scheme, ..Default::default() };
+        let mut config = racewalk_mm::Config::default();
+        config.scheme = o.scheme;
+        config.stack_limit = crate::syscall::STACK_LIMIT;
         let kernel =
             Kernel::new(ram, cpus.clone(), config).map_err(|e| machine(e.to_string()))?;
         let cache = CodeCache::<S390x>::new(cpus.clone(), o.mode, o.code_bytes)
@@ -175,6 +181,7 @@ impl System {
             tasks: Mutex::new(Vec::new()),
             next_tid: AtomicU32::new(FIRST_PID),
             live: AtomicU32::new(0),
+            exit_status: AtomicU32::new(0),
             ending: AtomicU32::new(NOT_ENDING),
             end: Mutex::new(None),
             warned: Mutex::default(),
@@ -188,9 +195,29 @@ impl System {
     /// Runs the first task, and whatever it clones, on host threads; returns how the process ended.
     pub fn run_free(self: &Arc<Self>, first: Task) -> Ending {
         self.spawn(first);
+        // Ends grace periods and runs callbacks; it needs no CPU, for it touches no user memory.
+        let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let rcu = {
+            let (kernel, done) = (self.kernel.clone(), done.clone());
+            std::thread::Builder::new().name("rcu".into()).spawn(move || {
+                while !done.load(Ordering::SeqCst) {
+                    kernel.rcu_poll();
+                    kernel.rcu_wait(RCU_WAIT);
+                }
+            })
+        };
         let key = std::ptr::from_ref(&self.live) as usize;
         racewalk_sched::wait_while(key, "process.wait", || self.live.load(Ordering::SeqCst) != 0);
-        self.end().clone().unwrap_or(Ending::Exited(0))
+        done.store(true, Ordering::SeqCst);
+        if !rcu.is_ok_and(|t| t.join().is_ok()) {
+            self.end().get_or_insert(Ending::Failed("the RCU thread failed".into()));
+        }
+        self.end().clone().unwrap_or(Ending::Exited(self.exit_status.load(Ordering::SeqCst) as u8))
+    }
+
+    /// What the process exits with if no task calls exit_group: the status of the last task.
+    pub fn set_exit_status(&self, status: u8) {
+        self.exit_status.store(status as u32, Ordering::SeqCst);
     }
 
     /// Starts a task: a host thread in free mode, a coroutine in a controlled run.

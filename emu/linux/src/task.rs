@@ -155,8 +155,10 @@ impl Task {
         self.sys.cpus.enter_kernel(n);
         v.core.slots = self.saved.slots;
         v.core.pc = self.saved.pc;
-        self.sys.mm.switch_to(n);
         self.cpu = Some((n, v));
+        if let Err(e) = self.sys.mm.switch_to(n) {
+            self.sys.finish(Ending::Failed(e.to_string()));
+        }
     }
 
     /// Leaves hosted code and gives the CPU back.
@@ -179,8 +181,9 @@ impl Task {
     ) -> bool {
         self.drop_cpu();
         self.shared.sleep.store(key, Ordering::SeqCst);
-        let sys = self.sys.clone();
-        let pred = || blocked() && !sys.ending();
+        let (sys, shared, mask) = (self.sys.clone(), self.shared.clone(), self.mask);
+        let pred =
+            || blocked() && !sys.ending() && shared.pending.load(Ordering::SeqCst) & !mask == 0;
         let in_time = match timeout {
             None => {
                 racewalk_sched::wait_while(key, "task.sleep", pred);
@@ -238,7 +241,6 @@ impl Task {
             }
         }
         self.take_signals();
-        self.sys.kernel.softirq();
     }
 
     fn reschedule(&mut self) {
@@ -270,8 +272,8 @@ impl Task {
                 Ok(()) => return,
                 Err(s) => {
                     let what = format!("{} at {:#x} ({})", f.access, f.vaddr.0, f.reason.name());
-                    let text = self.explain(&what, &s.mapping);
-                    Cause { signal: s.signal, code: s.code, addr: s.addr, text }
+                    let text = self.explain(&what, &s.why);
+                    Cause { signal: s.number, code: s.code as i32, addr: s.addr, text }
                 }
             },
             (Exc::CANCELLED, _) => std::panic::resume_unwind(Box::new(racewalk_sched::Cancelled)),
@@ -299,7 +301,7 @@ impl Task {
             }
             None => "an instruction that cannot be fetched".into(),
         };
-        let mapping = if mapping.is_empty() { String::new() } else { format!(", in {mapping}") };
+        let mapping = if mapping.is_empty() { String::new() } else { format!("; {mapping}") };
         format!("{what} by {insn} at {pc:#x}{mapping}")
     }
 

@@ -1,1 +1,51 @@
-//! placeholder
+//! A hosted, Linux-like mm over guest physical memory.
+//!
+//! The page tables, the records of page frames, and the lists between them live where a real kernel has them, and
+//! hardware walkers of other CPUs are inside the tables while they change. A [`Kernel`] owns a machine's memory; an
+//! [`Mm`] is an address space. Everything takes `&self` and may be called from any task; the locks are those of
+//! `racewalk_sched`, so that a controlled run can stop a task between any two steps.
+//!
+//! References such as "hosted-mm B.2" are to the project's facts reference on Linux's mm.
+//!
+//! Not modelled so far: four- and five-level tables, fork, shared writable file mappings, huge pages, page-table
+//! schemes other than `s390-66`, reclaim, and storage keys.
+#![forbid(unsafe_code)]
+
+mod buddy;
+mod error;
+mod fault;
+mod file;
+mod frag;
+mod gather;
+mod kernel;
+mod kmem;
+pub mod layout;
+mod lockword;
+mod mm;
+mod mmap;
+pub mod page;
+mod pgtable;
+mod proc;
+mod rcu;
+mod slab;
+pub mod stats;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod tlb;
+mod uaccess;
+pub mod vma;
+
+pub use buddy::{Failures, Gfp, MAX_ORDER};
+pub use error::{Errno, MmError, Result};
+pub use fault::{Signal, signo};
+pub use file::{Backing, Bytes, FileObject};
+pub use frag::Scheme;
+pub use kernel::{Config, GatherMode, Kernel, Ledger, MAX_CPUS, Unhook};
+pub use mm::{Mm, MmCounters};
+pub use mmap::{madv, mremap};
+pub use page::FrameKind;
+pub use pgtable::TASK_SIZE;
+pub use rcu::{RcuReader, RcuState};
+pub use vma::{MapFlags, Prot};

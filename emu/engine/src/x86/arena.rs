@@ -105,6 +105,11 @@ impl Arena {
         self.size
     }
 
+    /// Host addresses at which its code runs.
+    pub fn range(&self) -> std::ops::Range<u64> {
+        self.run as u64..self.run as u64 + self.size as u64
+    }
+
     /// Forgets all code. No CPU may be inside any of it, nor keep an address of it.
     pub fn reset(&mut self) {
         self.used = self.floor

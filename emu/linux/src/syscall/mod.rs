@@ -5,6 +5,7 @@
 
 mod fs;
 mod info;
+pub(crate) use info::STACK_LIMIT;
 mod memory;
 mod thread;
 mod time;

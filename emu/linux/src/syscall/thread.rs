@@ -13,9 +13,7 @@ use std::sync::atomic::Ordering;
 pub(super) fn find(name: &str) -> Option<Handler> {
     Some(match name {
         "exit" => |t, a| {
-            if t.sys.live() == 1 {
-                t.sys.finish(Ending::Exited(a[0] as u8));
-            }
+            t.sys.set_exit_status(a[0] as u8);
             t.end();
             Ok(0)
         },
@@ -177,11 +175,11 @@ fn wait(t: &mut Task, a: Args) -> SysResult {
         q.enqueue(addr, bitset)
     };
     let w = waiter.clone();
-    t.sleep(waiter.key(), timeout, move || !w.woken());
+    let in_time = t.sleep(waiter.key(), timeout, move || !w.woken());
     let pulled = t.sys.futexes.lock().remove(&waiter);
     match pulled {
         false => Ok(0),
-        true if t.sys.ending() => Err(Errno::EINTR),
+        true if in_time => Err(Errno::EINTR),
         true => Err(Errno::ETIMEDOUT),
     }
 }

@@ -1,0 +1,307 @@
+//! The frame allocator: buddy lists of orders 0 to 10, per-CPU lists of single frames, failure injection.
+
+use crate::error::{MmError, Result};
+use crate::page::{FrameKind, KINDS, Pages};
+use crate::stats::Stats;
+use racewalk_ram::Pfn;
+use racewalk_sched::controlled::Rng;
+use racewalk_sched::{Mutex, this_cpu};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+
+/// The largest order: blocks of 2^10 frames.
+pub const MAX_ORDER: u32 = 10;
+const PCP_BATCH: usize = 8;
+const PCP_HIGH: usize = 32;
+
+/// How an allocation may behave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gfp {
+    /// May sleep.
+    Kernel,
+    /// May not sleep, and fails without a fuss.
+    Nowait,
+    /// May not sleep.
+    Atomic,
+}
+
+/// Which allocations fail though memory is there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Failures {
+    /// None.
+    #[default]
+    None,
+    /// The `n`-th from now (counted from 1) and no other.
+    Nth {
+        /// Which.
+        n: u64,
+        /// Only allocations of this kind count.
+        only: Option<Gfp>,
+    },
+    /// Each with a chance of `num` in `den`, decided by `seed`.
+    Chance {
+        /// Chance: numerator.
+        num: u64,
+        /// Chance: denominator, not zero.
+        den: u64,
+        /// Repeats the decisions.
+        seed: u64,
+        /// Only allocations of this kind may fail.
+        only: Option<Gfp>,
+    },
+}
+
+#[derive(Debug)]
+struct Injector {
+    plan: Failures,
+    count: u64,
+    rng: Rng,
+}
+
+impl Injector {
+    fn fails(&mut self, gfp: Gfp) -> bool {
+        let only = match &self.plan {
+            Failures::None => return false,
+            Failures::Nth { only, .. } | Failures::Chance { only, .. } => *only,
+        };
+        if only.is_some_and(|o| o != gfp) {
+            return false;
+        }
+        self.count += 1;
+        match self.plan {
+            Failures::None => false,
+            Failures::Nth { n, .. } => self.count == n,
+            Failures::Chance { num, den, .. } => self.rng.below(den.max(1)) < num,
+        }
+    }
+}
+
+/// The free lists alone: which block goes out, how blocks split and merge.
+#[derive(Debug, Default)]
+struct FreeLists {
+    orders: [BTreeSet<u64>; MAX_ORDER as usize + 1],
+}
+
+impl FreeLists {
+    fn add_range(&mut self, mut from: u64, to: u64) {
+        while from < to {
+            let mut order = from.trailing_zeros().min(MAX_ORDER);
+            while from + (1 << order) > to {
+                order -= 1;
+            }
+            self.orders[order as usize].insert(from);
+            from += 1 << order;
+        }
+    }
+
+    fn take(&mut self, order: u32) -> Option<u64> {
+        let found = (order..=MAX_ORDER).find(|&o| !self.orders[o as usize].is_empty())?;
+        let block = self.orders[found as usize].pop_first()?;
+        for o in (order..found).rev() {
+            self.orders[o as usize].insert(block + (1 << o));
+        }
+        Some(block)
+    }
+
+    fn give(&mut self, mut block: u64, mut order: u32) {
+        while order < MAX_ORDER && self.orders[order as usize].remove(&(block ^ 1 << order)) {
+            block &= !(1 << order);
+            order += 1;
+        }
+        self.orders[order as usize].insert(block);
+    }
+
+    fn frames(&self) -> u64 {
+        self.orders.iter().enumerate().map(|(o, s)| (s.len() as u64) << o).sum()
+    }
+}
+
+/// The frame allocator.
+#[derive(Debug)]
+pub(crate) struct Buddy {
+    free: Mutex<FreeLists>,
+    // One list a CPU; the last one is for tasks that hold no CPU.
+    pcp: Box<[Mutex<Vec<u64>>]>,
+    injector: Mutex<Injector>,
+    in_use: [AtomicI64; KINDS],
+}
+
+impl Buddy {
+    /// All frames from `first` to `end` (not included) are free.
+    pub(crate) fn new(first: u64, end: u64, cpus: u32) -> Buddy {
+        let mut lists = FreeLists::default();
+        lists.add_range(first, end);
+        Buddy {
+            free: Mutex::new(lists),
+            pcp: (0..=cpus).map(|_| Mutex::new(Vec::new())).collect(),
+            injector: Mutex::new(Injector { plan: Failures::None, count: 0, rng: Rng(0) }),
+            in_use: Default::default(),
+        }
+    }
+
+    pub(crate) fn set_failures(&self, plan: Failures) {
+        let seed = if let Failures::Chance { seed, .. } = plan { seed } else { 0 };
+        *self.injector.lock("buddy.injector") = Injector { plan, count: 0, rng: Rng(seed) };
+    }
+
+    fn local(&self) -> &Mutex<Vec<u64>> {
+        &self.pcp[(this_cpu() as usize).min(self.pcp.len() - 1)]
+    }
+
+    fn take(&self, order: u32) -> Option<u64> {
+        if order == 0 {
+            let mut pcp = self.local().lock("pcp");
+            if pcp.is_empty() {
+                let mut free = self.free.lock("buddy");
+                pcp.extend((0..PCP_BATCH).map_while(|_| free.take(0)));
+                pcp.reverse();
+            }
+            if let Some(f) = pcp.pop() {
+                return Some(f);
+            }
+        } else if let Some(f) = self.free.lock("buddy").take(order) {
+            return Some(f);
+        }
+        // Frames may hide in other CPUs' lists.
+        self.drain();
+        self.free.lock("buddy").take(order)
+    }
+
+    fn drain(&self) {
+        for p in &self.pcp {
+            let frames = std::mem::take(&mut *p.lock("pcp"));
+            let mut free = self.free.lock("buddy");
+            for f in frames {
+                free.give(f, 0);
+            }
+        }
+    }
+
+    /// A block of 2^`order` frames, its contents as they were left.
+    pub(crate) fn alloc(
+        &self,
+        pages: &Pages,
+        stats: &Stats,
+        order: u32,
+        gfp: Gfp,
+        kind: FrameKind,
+        what: &'static str,
+    ) -> Result<Pfn> {
+        let fails = self.injector.lock("buddy.injector").fails(gfp);
+        let block = if fails { None } else { self.take(order) };
+        let Some(block) = block else {
+            stats.alloc_failures.bump();
+            return Err(MmError::NoMemory { order, what });
+        };
+        pages.prepare(Pfn(block), order, kind)?;
+        self.in_use[kind as usize].fetch_add(1 << order, SeqCst);
+        stats.frames_allocated.add(1 << order);
+        Ok(Pfn(block))
+    }
+
+    /// Gives a block back.
+    pub(crate) fn free(&self, pages: &Pages, stats: &Stats, pfn: Pfn, order: u32) -> Result<()> {
+        let kind = pages.retire(pfn, order)?;
+        self.in_use[kind as usize].fetch_sub(1 << order, SeqCst);
+        stats.frames_freed.add(1 << order);
+        if order == 0 {
+            let mut pcp = self.local().lock("pcp");
+            pcp.push(pfn.0);
+            if pcp.len() > PCP_HIGH {
+                let old: Vec<u64> = pcp.drain(..PCP_BATCH).collect();
+                let mut free = self.free.lock("buddy");
+                for f in old {
+                    free.give(f, 0);
+                }
+            }
+        } else {
+            self.free.lock("buddy").give(pfn.0, order);
+        }
+        Ok(())
+    }
+
+    /// Frames in use, by kind.
+    pub(crate) fn in_use(&self, kind: FrameKind) -> u64 {
+        self.in_use[kind as usize].load(SeqCst).max(0) as u64
+    }
+
+    /// Free frames.
+    pub(crate) fn free_frames(&self) -> u64 {
+        let cached: usize = self.pcp.iter().map(|p| p.lock("pcp").len()).sum();
+        self.free.lock("buddy").frames() + cached as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Random allocations and frees against a plain map of frames.
+    #[test]
+    fn agrees_with_a_bitmap() {
+        let (first, end) = (300, 3001);
+        for seed in 0..20 {
+            let mut rng = Rng(seed);
+            let pages = Pages::new(4096).unwrap();
+            let stats = Stats::default();
+            let b = Buddy::new(first, end, 2);
+            let mut used = vec![false; 4096];
+            let mut blocks: Vec<(Pfn, u32)> = Vec::new();
+            for _ in 0..3000 {
+                if rng.below(100) < 55 {
+                    let order = rng.below(5) as u32;
+                    let r = b.alloc(&pages, &stats, order, Gfp::Kernel, FrameKind::Anon, "test");
+                    let Ok(p) = r else {
+                        let n = 1usize << order;
+                        let aligned = |i: usize| i.is_multiple_of(n) && i + n <= end as usize;
+                        let hole = (first as usize..end as usize)
+                            .find(|&i| aligned(i) && !used[i..i + n].contains(&true));
+                        assert_eq!(hole, None, "order {order} was refused");
+                        continue;
+                    };
+                    assert!(p.0.is_multiple_of(1 << order) && p.0 >= first && p.0 + (1 << order) <= end);
+                    for i in p.0..p.0 + (1 << order) {
+                        assert!(
+                            !std::mem::replace(&mut used[i as usize], true),
+                            "frame {i} handed out twice"
+                        );
+                    }
+                    blocks.push((p, order));
+                } else if !blocks.is_empty() {
+                    let (p, order) = blocks.swap_remove(rng.below(blocks.len() as u64) as usize);
+                    b.free(&pages, &stats, p, order).unwrap();
+                    assert!(b.free(&pages, &stats, p, order).unwrap_err().is_finding());
+                    used[p.0 as usize..(p.0 + (1 << order)) as usize].fill(false);
+                }
+                let n = used.iter().filter(|&&u| u).count() as u64;
+                assert_eq!(b.in_use(FrameKind::Anon), n);
+                assert_eq!(b.free_frames(), end - first - n);
+            }
+            for (p, order) in blocks {
+                b.free(&pages, &stats, p, order).unwrap();
+            }
+            b.drain();
+            let mut fresh = FreeLists::default();
+            fresh.add_range(first, end);
+            assert_eq!(b.free.lock("t").orders, fresh.orders, "everything merged again");
+        }
+    }
+
+    #[test]
+    fn failures_as_planned() {
+        let pages = Pages::new(4096).unwrap();
+        let stats = Stats::default();
+        let b = Buddy::new(256, 4096, 1);
+        let mut try_it = |gfp| b.alloc(&pages, &stats, 0, gfp, FrameKind::Anon, "test").is_ok();
+        b.set_failures(Failures::Nth { n: 2, only: Some(Gfp::Nowait) });
+        assert_eq!(
+            [Gfp::Nowait, Gfp::Kernel, Gfp::Nowait, Gfp::Nowait].map(&mut try_it),
+            [true, true, false, true]
+        );
+        b.set_failures(Failures::Chance { num: 1, den: 2, seed: 1, only: None });
+        let n = (0..200).filter(|_| try_it(Gfp::Kernel)).count();
+        assert!((60..140).contains(&n));
+        b.set_failures(Failures::None);
+        assert!(try_it(Gfp::Kernel));
+    }
+}

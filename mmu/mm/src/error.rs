@@ -1,0 +1,168 @@
+//! What can go wrong in the hosted mm.
+
+use racewalk_ram::{Kva, RamError};
+use std::fmt;
+
+/// A Linux error number (the positive value); the same on every host.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Errno(pub u16);
+
+macro_rules! errnos {
+    ($($(#[$doc:meta])* $name:ident = $n:literal),* $(,)?) => {
+        impl Errno {
+            $($(#[$doc])* pub const $name: Errno = Errno($n);)*
+            /// The symbolic name, or `"E?"`.
+            pub fn name(self) -> &'static str {
+                match self.0 { $($n => stringify!($name),)* _ => "E?" }
+            }
+        }
+    };
+}
+
+errnos! {
+    /// Operation not permitted.
+    EPERM = 1,
+    /// Input/output error.
+    EIO = 5,
+    /// Try again.
+    EAGAIN = 11,
+    /// Out of memory.
+    ENOMEM = 12,
+    /// Permission denied.
+    EACCES = 13,
+    /// Bad address.
+    EFAULT = 14,
+    /// Device or resource busy.
+    EBUSY = 16,
+    /// File exists.
+    EEXIST = 17,
+    /// No such device; also what a mapping that is not modelled answers.
+    ENODEV = 19,
+    /// Invalid argument.
+    EINVAL = 22,
+    /// Function not implemented.
+    ENOSYS = 38,
+    /// Value too large for the data type.
+    EOVERFLOW = 75,
+    /// Operation not supported.
+    EOPNOTSUPP = 95,
+}
+
+impl fmt::Debug for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}({})", self.name(), self.0)
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An error of the hosted mm.
+#[derive(Debug, thiserror::Error)]
+pub enum MmError {
+    /// What the system call answers to the guest.
+    #[error("{op}: {why} ({errno})")]
+    Sys {
+        /// The operation, such as `"mmap"`.
+        op: &'static str,
+        /// The number.
+        errno: Errno,
+        /// Which rule was broken.
+        why: &'static str,
+    },
+    /// User memory could not be reached.
+    #[error("user address {addr:#x} cannot be accessed (EFAULT)")]
+    UserFault {
+        /// The first address that failed.
+        addr: u64,
+    },
+    /// No free frames, or an injected failure.
+    #[error("no free block of order {order} for {what} (ENOMEM)")]
+    NoMemory {
+        /// log2 of the frames wanted.
+        order: u32,
+        /// What it was for.
+        what: &'static str,
+    },
+    /// A pointer in guest kernel memory that points nowhere sensible: a report, not a guest error.
+    #[error("wild kernel pointer {kva:#x}: wanted {wanted}")]
+    Wild {
+        /// The pointer.
+        kva: Kva,
+        /// What should have been there.
+        wanted: &'static str,
+    },
+    /// A pointer to an object that was freed since: a report.
+    #[error("stale kernel pointer {kva:#x}: the slot is at generation {now:#x}")]
+    Stale {
+        /// The pointer; its generation is in bits 32–47.
+        kva: Kva,
+        /// The slot's generation and liveness word.
+        now: u64,
+    },
+    /// A broken invariant (numbers as in hosted-mm D; 0 for rules without a number): a report.
+    #[error("invariant {rule} broken: {text}")]
+    Broken {
+        /// The number in the list of invariants.
+        rule: u8,
+        /// What was found.
+        text: String,
+    },
+    /// A finding that has been noted already; see [`Kernel::take_findings`](crate::Kernel::take_findings).
+    #[error("{0}")]
+    Reported(String),
+    /// Something that this version does not model.
+    #[error("not modelled: {what}")]
+    NotModelled {
+        /// What it is.
+        what: String,
+        /// What the guest is told.
+        errno: Errno,
+    },
+    /// The machine cannot be set up this way.
+    #[error("mm configuration: {0}")]
+    Config(String),
+    /// Guest memory refused an access.
+    #[error(transparent)]
+    Ram(#[from] RamError),
+}
+
+impl MmError {
+    /// The number that a system call answers.
+    pub fn errno(&self) -> Errno {
+        match self {
+            MmError::Sys { errno, .. } | MmError::NotModelled { errno, .. } => *errno,
+            MmError::UserFault { .. } => Errno::EFAULT,
+            MmError::NoMemory { .. } => Errno::ENOMEM,
+            MmError::Config(_) => Errno::EINVAL,
+            MmError::Wild { .. }
+            | MmError::Stale { .. }
+            | MmError::Broken { .. }
+            | MmError::Reported(_)
+            | MmError::Ram(_) => Errno::EIO,
+        }
+    }
+
+    /// Whether this says that the mm itself is broken (a finding), rather than that the guest asked for
+    /// something it cannot have.
+    pub fn is_finding(&self) -> bool {
+        matches!(
+            self,
+            MmError::Wild { .. } | MmError::Stale { .. } | MmError::Broken { .. } | MmError::Ram(_)
+        )
+    }
+}
+
+/// What the mm answers.
+pub type Result<T, E = MmError> = std::result::Result<T, E>;
+
+pub(crate) fn sys<T>(op: &'static str, errno: Errno, why: &'static str) -> Result<T> {
+    Err(MmError::Sys { op, errno, why })
+}
+
+pub(crate) fn broken<T>(rule: u8, text: impl Into<String>) -> Result<T> {
+    Err(MmError::Broken { rule, text: text.into() })
+}

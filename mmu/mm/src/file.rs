@@ -1,0 +1,144 @@
+//! What file mappings map, and the page cache in front of it.
+
+use crate::buddy::Gfp;
+use crate::error::{Errno, MmError, Result};
+use crate::kernel::Kernel;
+use crate::page::{FrameKind, flag};
+use racewalk_ram::{PAGE_SIZE, Pfn};
+use racewalk_sched::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Bytes that can be mapped: a file of whoever uses the mm.
+pub trait Backing: Send + Sync {
+    /// Fills `buf` (4096 bytes, zero before) with page `index`. An error becomes SIGBUS.
+    fn read_page(&self, index: u64, buf: &mut [u8]) -> Result<(), Errno>;
+    /// Bytes; a page wholly beyond them is SIGBUS.
+    fn size(&self) -> u64;
+    /// The path, for `/proc/self/maps` and messages.
+    fn name(&self) -> String;
+    /// Device (major, minor) and inode number, for `/proc/self/maps`.
+    fn id(&self) -> (u32, u32, u64) {
+        (0, 0, 0)
+    }
+}
+
+/// A file with its cached pages. Mappings of the same `FileObject` share clean pages.
+pub struct FileObject {
+    kernel: Arc<Kernel>,
+    /// `None`: shared anonymous memory, zero at first.
+    backing: Option<Arc<dyn Backing>>,
+    cache: Mutex<BTreeMap<u64, Pfn>>,
+}
+
+impl std::fmt::Debug for FileObject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FileObject({})", self.name())
+    }
+}
+
+impl FileObject {
+    /// A file to map.
+    pub fn new(kernel: &Arc<Kernel>, backing: Arc<dyn Backing>) -> Arc<FileObject> {
+        Self::make(kernel, Some(backing))
+    }
+
+    /// Shared anonymous memory (`/dev/zero (deleted)`).
+    pub(crate) fn shmem(kernel: &Arc<Kernel>) -> Arc<FileObject> {
+        Self::make(kernel, None)
+    }
+
+    fn make(kernel: &Arc<Kernel>, backing: Option<Arc<dyn Backing>>) -> Arc<FileObject> {
+        Arc::new(FileObject { kernel: kernel.clone(), backing, cache: Mutex::default() })
+    }
+
+    /// The name for `/proc/self/maps`.
+    pub fn name(&self) -> String {
+        self.backing.as_ref().map_or("/dev/zero (deleted)".into(), |b| b.name())
+    }
+
+    /// Device and inode.
+    pub fn id(&self) -> (u32, u32, u64) {
+        self.backing.as_ref().map_or((0, 1, 0), |b| b.id())
+    }
+
+    /// Page `index` with a reference for the caller; `None` beyond the end, or if it cannot be read.
+    pub(crate) fn page(&self, index: u64) -> Result<Option<Pfn>> {
+        if self.backing.as_ref().is_some_and(|b| index >= b.size().div_ceil(PAGE_SIZE)) {
+            return Ok(None);
+        }
+        let k = &self.kernel;
+        {
+            let cache = self.cache.lock("pagecache");
+            if let Some(&p) = cache.get(&index) {
+                k.kmem.pages.get_page(p)?;
+                return Ok(Some(p));
+            }
+        }
+        let new = k.alloc(0, Gfp::Kernel, FrameKind::Cache, "the page cache")?;
+        k.kmem.pages.set_flag(new, flag::CACHE)?;
+        match &self.backing {
+            None => k.ram.fill(new.paddr(), 0, PAGE_SIZE)?,
+            Some(b) => {
+                let mut buf = vec![0; PAGE_SIZE as usize];
+                if b.read_page(index, &mut buf).is_err() {
+                    k.put_page(new)?;
+                    return Ok(None);
+                }
+                k.ram.write(new.paddr(), &buf)?;
+            }
+        }
+        let mut cache = self.cache.lock("pagecache");
+        if let Some(&p) = cache.get(&index) {
+            k.kmem.pages.get_page(p)?;
+            drop(cache);
+            k.put_page(new)?;
+            return Ok(Some(p));
+        }
+        k.kmem.pages.get_page(new)?;
+        cache.insert(index, new);
+        Ok(Some(new))
+    }
+}
+
+impl Drop for FileObject {
+    fn drop(&mut self) {
+        let cache = std::mem::take(self.cache.get_mut());
+        for p in cache.into_values() {
+            if let Err(e) = self.kernel.put_page(p) {
+                self.kernel.report(e);
+            }
+        }
+    }
+}
+
+/// Bytes in memory as a file.
+#[derive(Debug, Clone)]
+pub struct Bytes {
+    /// The path.
+    pub name: String,
+    /// The contents.
+    pub data: Vec<u8>,
+}
+
+impl Backing for Bytes {
+    fn read_page(&self, index: u64, buf: &mut [u8]) -> Result<(), Errno> {
+        let from = usize::try_from(index).ok().and_then(|i| i.checked_mul(buf.len())).ok_or(Errno::EIO)?;
+        let part = self.data.get(from..).ok_or(Errno::EIO)?;
+        let n = part.len().min(buf.len());
+        buf[..n].copy_from_slice(&part[..n]);
+        Ok(())
+    }
+    fn size(&self) -> u64 {
+        self.data.len() as u64
+    }
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+}
+
+impl From<Errno> for MmError {
+    fn from(errno: Errno) -> Self {
+        MmError::Sys { op: "file", errno, why: "the file could not be read" }
+    }
+}

@@ -1,0 +1,155 @@
+//! Kernel memory by kernel virtual address, and the lists threaded through it.
+
+use crate::error::{MmError, Result, broken};
+use crate::layout::{self, Place};
+use crate::page::Pages;
+use crate::slab::Slab;
+use racewalk_ram::{Kva, Ram};
+use racewalk_sched::point;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+/// Everything a kernel pointer can reach.
+#[derive(Debug)]
+pub(crate) struct Kmem {
+    pub(crate) ram: Arc<Ram>,
+    pub(crate) pages: Pages,
+    pub(crate) slab: Slab,
+}
+
+impl Kmem {
+    /// Loads the doubleword at `kva`.
+    pub(crate) fn load(&self, kva: Kva, wanted: &'static str) -> Result<u64> {
+        point("kmem.load");
+        match layout::place(kva, self.pages.frames(), wanted)? {
+            Place::Direct(at) if at.0 & 7 == 0 => Ok(self.ram.load_u64(at)?),
+            Place::Record { pfn, byte } if byte & 7 == 0 => {
+                Ok(self.pages.word(pfn, (byte / 8) as usize)?.load(SeqCst))
+            }
+            Place::Slab { byte, .. } if byte & 7 == 0 => {
+                Ok(self.slab.object(kva)?[(byte / 8) as usize].load(SeqCst))
+            }
+            _ => Err(MmError::Wild { kva, wanted }),
+        }
+    }
+
+    /// Stores the doubleword at `kva`.
+    pub(crate) fn store(&self, kva: Kva, v: u64, wanted: &'static str) -> Result<()> {
+        point("kmem.store");
+        match layout::place(kva, self.pages.frames(), wanted)? {
+            Place::Direct(at) if at.0 & 7 == 0 => self.ram.store_u64(at, v)?,
+            Place::Record { pfn, byte } if byte & 7 == 0 => {
+                self.pages.word(pfn, (byte / 8) as usize)?.store(v, SeqCst);
+            }
+            Place::Slab { byte, .. } if byte & 7 == 0 => {
+                self.slab.object(kva)?[(byte / 8) as usize].store(v, SeqCst);
+            }
+            _ => return Err(MmError::Wild { kva, wanted }),
+        }
+        Ok(())
+    }
+
+    fn next(&self, node: Kva) -> Result<Kva> {
+        self.load(node, "a list node").map(Kva)
+    }
+
+    fn prev(&self, node: Kva) -> Result<Kva> {
+        self.load(Kva(node.0 + 8), "a list node").map(Kva)
+    }
+
+    fn link(&self, a: Kva, b: Kva) -> Result<()> {
+        self.store(a, b.0, "a list node")?;
+        self.store(Kva(b.0 + 8), a.0, "a list node")
+    }
+
+    /// Makes an empty list (or an unlinked node).
+    pub(crate) fn list_init(&self, node: Kva) -> Result<()> {
+        self.link(node, node)
+    }
+
+    /// Whether the list is empty or the node unlinked.
+    pub(crate) fn list_empty(&self, node: Kva) -> Result<bool> {
+        Ok(self.next(node)? == node)
+    }
+
+    /// The first node, if there is one.
+    pub(crate) fn list_first(&self, head: Kva) -> Result<Option<Kva>> {
+        let n = self.next(head)?;
+        Ok((n != head).then_some(n))
+    }
+
+    fn insert(&self, node: Kva, prev: Kva, next: Kva) -> Result<()> {
+        if self.prev(next)? != prev || self.next(prev)? != next {
+            return broken(14, format!("list around {prev:?} and {next:?} is not linked both ways"));
+        }
+        self.link(node, next)?;
+        self.link(prev, node)
+    }
+
+    /// Adds at the front.
+    pub(crate) fn list_add(&self, node: Kva, head: Kva) -> Result<()> {
+        let next = self.next(head)?;
+        self.insert(node, head, next)
+    }
+
+    /// Adds at the end.
+    pub(crate) fn list_add_tail(&self, node: Kva, head: Kva) -> Result<()> {
+        let prev = self.prev(head)?;
+        self.insert(node, prev, head)
+    }
+
+    /// Unlinks a node and makes it an empty list; harmless on an unlinked node.
+    pub(crate) fn list_del_init(&self, node: Kva) -> Result<()> {
+        let (next, prev) = (self.next(node)?, self.prev(node)?);
+        if self.prev(next)? != node || self.next(prev)? != node {
+            return broken(14, format!("list node {node:?} is not linked both ways"));
+        }
+        self.link(prev, next)?;
+        self.list_init(node)
+    }
+
+    /// The nodes of a list, at most `limit` (more is invariant 14).
+    #[cfg(test)]
+    pub(crate) fn list_nodes(&self, head: Kva, limit: usize) -> Result<Vec<Kva>> {
+        let mut v = Vec::new();
+        let mut n = self.next(head)?;
+        while n != head {
+            if v.len() == limit {
+                return broken(14, format!("the list at {head:?} has more than {limit} nodes"));
+            }
+            v.push(n);
+            n = self.next(n)?;
+        }
+        Ok(v)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use racewalk_ram::Pfn;
+
+    #[test]
+    fn lists_through_page_records() {
+        let ram = Arc::new(Ram::new(1 << 24).unwrap());
+        let k = Kmem { ram, pages: Pages::new(4096).unwrap(), slab: Slab::new(4).unwrap() };
+        let head = Kva(k.slab.alloc("t").unwrap().0 + 8);
+        k.list_init(head).unwrap();
+        let [a, b, c] = [5, 6, 7].map(|f| Pages::lru(Pfn(f)));
+        for n in [a, b, c] {
+            k.list_init(n).unwrap();
+        }
+        k.list_add(a, head).unwrap();
+        k.list_add(b, head).unwrap();
+        k.list_add_tail(c, head).unwrap();
+        assert_eq!(k.list_nodes(head, 9).unwrap(), [b, a, c]);
+        assert_eq!(k.list_first(head).unwrap(), Some(b));
+        k.list_del_init(a).unwrap();
+        k.list_del_init(a).unwrap();
+        assert_eq!(k.list_nodes(head, 9).unwrap(), [b, c]);
+        // Something else writes over the links, as in F-03a.
+        k.store(b, 0x1234_5678_9abc, "t").unwrap();
+        assert!(k.list_del_init(b).unwrap_err().is_finding());
+        assert!(k.list_nodes(head, 9).is_err());
+    }
+}

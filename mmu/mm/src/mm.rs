@@ -1,0 +1,206 @@
+//! An address space.
+
+use crate::error::Result;
+use crate::gather::Gather;
+use crate::kernel::Kernel;
+use crate::page::FrameKind;
+use crate::pgtable::TASK_SIZE;
+use crate::tlb;
+use crate::vma::VmaTree;
+use racewalk_ram::{Kva, Paddr};
+use racewalk_sched::{RwLock, point, this_cpu};
+use racewalk_walk::s390x::Asce;
+use racewalk_walk::s390x::entry::TableType;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+/// Words of an address space's slab object (`mm->context` and counters).
+pub(crate) mod mmw {
+    /// List head of pages with a free PTE-table half: two words.
+    pub(crate) const PGTABLE_LIST: usize = 1;
+    /// `context.lock`.
+    pub(crate) const LOCK: usize = 3;
+    /// Direct flushes under way.
+    pub(crate) const FLUSH_COUNT: usize = 4;
+    /// A lazy flush is owed.
+    pub(crate) const FLUSH_MM: usize = 5;
+    /// `mm->page_table_lock`.
+    pub(crate) const PAGE_TABLE_LOCK: usize = 6;
+    /// The ASCE.
+    pub(crate) const ASCE: usize = 7;
+    /// CPUs that have the ASCE loaded, or are about to: four words.
+    pub(crate) const ATTACH_MASK: usize = 8;
+    /// CPUs whose TLB may hold entries of this space: four words.
+    pub(crate) const CPU_MASK: usize = 12;
+    /// PTE tables hooked.
+    pub(crate) const NR_PTES: usize = 16;
+    /// Anonymous pages mapped.
+    pub(crate) const RSS_ANON: usize = 17;
+    /// Page-cache pages mapped.
+    pub(crate) const RSS_FILE: usize = 18;
+}
+
+/// What `mmap_lock` guards.
+#[derive(Debug)]
+pub(crate) struct Space {
+    pub(crate) vmas: VmaTree,
+    pub(crate) mmap_base: u64,
+    pub(crate) start_brk: u64,
+    pub(crate) brk: u64,
+}
+
+/// An address space. The handle keeps the object; what page records and lists point to is its slab slot, which
+/// goes at the end of [`exit`](Mm::exit), whoever still holds a handle.
+pub struct Mm {
+    kernel: Arc<Kernel>,
+    kva: Kva,
+    pgd: Paddr,
+    asce: Asce,
+    pub(crate) space: RwLock<Space>,
+    exited: AtomicBool,
+    dropped: AtomicBool,
+}
+
+impl std::fmt::Debug for Mm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Mm({:#x})", self.kva)
+    }
+}
+
+impl Kernel {
+    /// An empty address space.
+    pub fn mm_create(self: &Arc<Self>) -> Result<Arc<Mm>> {
+        let kva = self.kmem.slab.alloc("an address space")?;
+        let made = self.mm_init(kva);
+        if made.is_err() {
+            self.note(self.kmem.slab.free(kva))?;
+        }
+        self.note(made)
+    }
+
+    fn mm_init(self: &Arc<Self>, kva: Kva) -> Result<Arc<Mm>> {
+        self.kmem.list_init(Kva(kva.0 + mmw::PGTABLE_LIST as u64 * 8))?;
+        let pgd = self.crst_alloc(TableType::Region3, FrameKind::CrstTable)?;
+        // User spaces are private: no low-address protection.
+        let asce = Asce(Asce::new(pgd, TableType::Region3, 3).0 | Asce::P);
+        self.kmem.slab.object(kva)?[mmw::ASCE].store(asce.0, SeqCst);
+        // Below the stack: room for its limit and the guard gap, at least 128 MiB.
+        let gap = (self.config.stack_limit + crate::vma::STACK_GUARD_GAP).max(128 << 20);
+        let mmap_base = TASK_SIZE.saturating_sub((gap + 4095) & !4095).max(TASK_SIZE / 6 & !4095);
+        let space = Space { vmas: VmaTree::default(), mmap_base, start_brk: 0, brk: 0 };
+        Ok(Arc::new(Mm {
+            kernel: self.clone(),
+            kva,
+            pgd,
+            asce,
+            space: RwLock::new(space),
+            exited: AtomicBool::new(false),
+            dropped: AtomicBool::new(false),
+        }))
+    }
+}
+
+/// Counters of one address space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MmCounters {
+    /// Anonymous pages mapped.
+    pub rss_anon: u64,
+    /// Page-cache pages mapped.
+    pub rss_file: u64,
+    /// PTE tables hooked.
+    pub pte_tables: u64,
+}
+
+impl Mm {
+    /// The kernel it belongs to.
+    pub fn kernel(&self) -> &Arc<Kernel> {
+        &self.kernel
+    }
+    /// What CR1 holds while it runs.
+    pub fn asce(&self) -> Asce {
+        self.asce
+    }
+    /// Its region-third table.
+    pub(crate) fn pgd(&self) -> Paddr {
+        self.pgd
+    }
+    /// The address of its slab object.
+    pub(crate) fn kva(&self) -> Kva {
+        self.kva
+    }
+    /// The words of its slab object; an error once it is gone.
+    pub(crate) fn words(&self) -> Result<&[AtomicU64]> {
+        self.kernel.kmem.slab.object(self.kva)
+    }
+
+    /// Its counters; zero once it is gone.
+    pub fn counters(&self) -> MmCounters {
+        self.words().map_or(MmCounters::default(), |w| MmCounters {
+            rss_anon: w[mmw::RSS_ANON].load(SeqCst),
+            rss_file: w[mmw::RSS_FILE].load(SeqCst),
+            pte_tables: w[mmw::NR_PTES].load(SeqCst),
+        })
+    }
+
+    /// `cpu`, which runs the caller (or is idle), leaves the space it had and runs this one.
+    pub fn switch_to(self: &Arc<Self>, cpu: u32) -> Result<()> {
+        self.kernel.note(self.kernel.switch_mm(cpu, Some(self)))
+    }
+
+    /// `cpu` runs no address space from here on, if it ran this one.
+    pub fn detach(&self, cpu: u32) -> Result<()> {
+        let mine =
+            self.kernel.active[cpu as usize].lock("active").as_ref().is_some_and(|m| m.kva == self.kva);
+        if mine { self.kernel.note(self.kernel.switch_mm(cpu, None)) } else { Ok(()) }
+    }
+
+    /// The process ends: all mappings and tables go. The current CPU is detached; the space itself goes when no
+    /// CPU is attached any more. Harmless a second time.
+    pub fn exit(&self) -> Result<()> {
+        if self.exited.swap(true, SeqCst) {
+            return Ok(());
+        }
+        point("mm.exit");
+        let r = self.exit_mmap();
+        self.kernel.note(r)?;
+        let cpu = this_cpu();
+        if cpu < self.kernel.cpus.count() {
+            self.detach(cpu)?;
+        }
+        self.kernel.note(self.drop_if_last())
+    }
+
+    fn exit_mmap(&self) -> Result<()> {
+        let mut space = self.space.write("mmap_lock");
+        let vmas = space.vmas.remove(0, TASK_SIZE);
+        let mut g = Gather::new(&self.kernel, self);
+        self.unmap_vmas(&mut g, &vmas, 0, TASK_SIZE)?;
+        g.flush()
+    }
+
+    /// Frees the space if its process ended and no CPU is attached.
+    pub(crate) fn drop_if_last(&self) -> Result<()> {
+        if !self.exited.load(SeqCst) || self.dropped.load(SeqCst) {
+            return Ok(());
+        }
+        let w = self.words()?;
+        point("mm.drop");
+        if tlb::attached(w) || self.dropped.swap(true, SeqCst) {
+            return Ok(());
+        }
+        // CPUs that ran it before may still hold entries made from its tables.
+        self.kernel.flush_mm(self)?;
+        self.kernel.crst_free(self.pgd)?;
+        self.kernel.kmem.slab.free(self.kva)
+    }
+}
+
+impl Drop for Mm {
+    fn drop(&mut self) {
+        // A run that was cancelled leaves things as they are.
+        if !std::thread::panicking() {
+            // Findings have been noted.
+            let _ = self.exit();
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! RCU: readers, grace periods, callbacks.
+//!
+//! A grace period ends when every reader that was inside [`Kernel::rcu_read_lock`] at its start has left, and every
+//! CPU that was in hosted code at its start has left it, or passed a voluntary quiescent point, or went on to
+//! sleep. Guest mode is quiescent, and a hardware walk is not a reader (`DESIGN` §4): what hardware walkers may
+//! hold is covered by invalidation alone.
+//!
+//! Callbacks are heads of two doublewords (`next`, `func`) in kernel memory: the `lru` words of a page record, or
+//! the first words of a batch page. They are listed for the CPU that queued them and run by whoever calls
+//! [`Kernel::rcu_poll`], in no order across CPUs.
+
+use crate::error::{MmError, Result, broken};
+use crate::kernel::Kernel;
+use crate::layout::{self, Place};
+use racewalk_ram::Kva;
+use racewalk_sched::{Mutex, NO_CPU, point, this_cpu, wait_while_timeout, wake};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+/// Functions that a callback may name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u16)]
+pub(crate) enum RcuFunc {
+    /// `pte_free_now`: destructor and free of a page of PTE tables, given its page record.
+    PteFreeNow = 1,
+    /// `tlb_remove_table_rcu`: frees all tables of a batch page, then the batch page.
+    TlbRemoveTable = 2,
+}
+
+impl RcuFunc {
+    fn from_kva(kva: Kva) -> Result<RcuFunc> {
+        match layout::place(kva, 0, "an RCU callback function")? {
+            Place::Text(1) => Ok(RcuFunc::PteFreeNow),
+            Place::Text(2) => Ok(RcuFunc::TlbRemoveTable),
+            _ => Err(MmError::Wild { kva, wanted: "an RCU callback function" }),
+        }
+    }
+}
+
+/// A singly linked list of callback heads.
+#[derive(Debug, Default, Clone, Copy)]
+struct Chain {
+    head: Kva,
+    tail: Kva,
+    len: u64,
+}
+
+#[derive(Debug, Default)]
+struct Callbacks {
+    next: Chain,
+    wait: Chain,
+    done: Chain,
+}
+
+#[derive(Debug, Default, PartialEq)]
+enum Phase {
+    #[default]
+    Idle,
+    /// Waits for readers left over on the side that is about to be used.
+    Before,
+    /// Waits for readers on the old side and for CPUs.
+    After,
+}
+
+#[derive(Debug, Default)]
+struct GracePeriod {
+    phase: Phase,
+    /// CPUs still waited for: number, counter and voluntary points at the start.
+    cpus: Vec<(u32, u64, u64)>,
+}
+
+/// The state of RCU.
+#[derive(Debug)]
+pub(crate) struct Rcu {
+    readers: [AtomicU64; 2],
+    side: AtomicU64,
+    gp: Mutex<GracePeriod>,
+    completed: AtomicU64,
+    wanted: AtomicU64,
+    /// Per CPU; the last one is for tasks that hold no CPU.
+    lists: Box<[Mutex<Callbacks>]>,
+    quiescent: Box<[AtomicU64]>,
+    /// Heads that are queued, to find double use (invariant 4). A host lock, held for one operation.
+    queued: std::sync::Mutex<HashSet<u64>>,
+    running: AtomicU64,
+}
+
+/// Holds the RCU read lock. Nests, and may be carried to another CPU.
+#[derive(Debug)]
+#[must_use]
+pub struct RcuReader<'a> {
+    rcu: &'a Rcu,
+    side: usize,
+}
+
+impl Drop for RcuReader<'_> {
+    fn drop(&mut self) {
+        if self.rcu.readers[self.side].fetch_sub(1, SeqCst) == 1 {
+            wake(self.rcu.key());
+        }
+    }
+}
+
+/// What is left to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RcuState {
+    /// No callback waits and no grace period is under way.
+    Idle,
+    /// A grace period waits for readers or CPUs, or callbacks wait for one.
+    Waiting,
+}
+
+impl Rcu {
+    pub(crate) fn new(cpus: u32) -> Rcu {
+        let n = cpus as usize + 1;
+        Rcu {
+            readers: Default::default(),
+            side: AtomicU64::new(0),
+            gp: Mutex::default(),
+            completed: AtomicU64::new(0),
+            wanted: AtomicU64::new(0),
+            lists: std::iter::repeat_with(Mutex::default).take(n).collect(),
+            quiescent: std::iter::repeat_with(AtomicU64::default).take(n).collect(),
+            queued: Default::default(),
+            running: AtomicU64::new(0),
+        }
+    }
+
+    fn key(&self) -> usize {
+        std::ptr::from_ref(&self.completed) as usize
+    }
+
+    fn local(&self) -> usize {
+        (this_cpu() as usize).min(self.lists.len() - 1)
+    }
+
+    fn queued(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {
+        self.queued.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Kernel {
+    /// Begins an RCU read-side section.
+    pub fn rcu_read_lock(&self) -> RcuReader<'_> {
+        point("rcu.read_lock");
+        let side = (self.rcu.side.load(SeqCst) & 1) as usize;
+        self.rcu.readers[side].fetch_add(1, SeqCst);
+        RcuReader { rcu: &self.rcu, side }
+    }
+
+    /// Says that the CPU of the current task passes a quiescent state though it stays in hosted code: the task
+    /// sleeps, or is a kernel thread between two pieces of work.
+    pub fn rcu_note_quiescent(&self) {
+        let cpu = this_cpu();
+        if cpu != NO_CPU {
+            self.rcu.quiescent[cpu as usize].fetch_add(1, SeqCst);
+            wake(self.rcu.key());
+        }
+    }
+
+    /// Queues `func` for the head at `head`, to run after a grace period. A head that is queued already is
+    /// invariant 4 of hosted-mm D.
+    pub(crate) fn call_rcu(&self, head: Kva, func: RcuFunc) -> Result<()> {
+        point("rcu.call");
+        if !self.rcu.queued().insert(head.0) {
+            return broken(4, format!("call_rcu on the head at {head:?}, which is queued already"));
+        }
+        self.stats.rcu_calls.bump();
+        self.kmem.store(head, 0, "an rcu_head")?;
+        self.kmem.store(Kva(head.0 + 8), layout::text(func as u16).0, "an rcu_head")?;
+        {
+            let mut l = self.rcu.lists[self.rcu.local()].lock("rcu.list");
+            self.chain_push(&mut l.next, head)?;
+        }
+        wake(self.rcu.key());
+        Ok(())
+    }
+
+    fn chain_push(&self, c: &mut Chain, head: Kva) -> Result<()> {
+        if c.len == 0 {
+            c.head = head;
+        } else {
+            self.kmem.store(c.tail, head.0, "an rcu_head")?;
+        }
+        c.tail = head;
+        c.len += 1;
+        Ok(())
+    }
+
+    fn chain_append(&self, to: &mut Chain, from: &mut Chain) -> Result<()> {
+        let f = std::mem::take(from);
+        if f.len == 0 {
+            return Ok(());
+        }
+        if to.len == 0 {
+            *to = f;
+        } else {
+            self.kmem.store(to.tail, f.head.0, "an rcu_head")?;
+            to.tail = f.tail;
+            to.len += f.len;
+        }
+        Ok(())
+    }
+
+    fn rcu_start(&self, gp: &mut GracePeriod) -> Result<bool> {
+        let mut any = self.rcu.wanted.load(SeqCst) > self.rcu.completed.load(SeqCst);
+        for l in &self.rcu.lists {
+            let mut l = l.lock("rcu.list");
+            let Callbacks { next, wait, .. } = &mut *l;
+            self.chain_append(wait, next)?;
+            any |= wait.len != 0;
+        }
+        if any {
+            // After this, whoever is not counted below cannot have seen what the callbacks will free.
+            std::sync::atomic::fence(SeqCst);
+            gp.cpus.clear();
+            for cpu in 0..self.cpus.count() {
+                let c = self.cpus.rcu_counter(cpu).load(SeqCst);
+                if c & 1 == 1 {
+                    gp.cpus.push((cpu, c, self.rcu.quiescent[cpu as usize].load(SeqCst)));
+                }
+            }
+            gp.phase = Phase::Before;
+        }
+        Ok(any)
+    }
+
+    fn rcu_end(&self, gp: &mut GracePeriod) -> Result<()> {
+        for l in &self.rcu.lists {
+            let mut l = l.lock("rcu.list");
+            let Callbacks { wait, done, .. } = &mut *l;
+            self.chain_append(done, wait)?;
+        }
+        gp.phase = Phase::Idle;
+        self.rcu.completed.fetch_add(1, SeqCst);
+        self.stats.rcu_grace_periods.bump();
+        wake(self.rcu.key());
+        Ok(())
+    }
+
+    /// One look at the grace period: false if it can go no further now.
+    fn rcu_advance(&self) -> Result<bool> {
+        let rcu = &self.rcu;
+        let mut gp = rcu.gp.lock("rcu.gp");
+        let side = (rcu.side.load(SeqCst) & 1) as usize;
+        match gp.phase {
+            Phase::Idle => self.rcu_start(&mut gp),
+            Phase::Before if rcu.readers[side ^ 1].load(SeqCst) == 0 => {
+                rcu.side.fetch_xor(1, SeqCst);
+                gp.phase = Phase::After;
+                Ok(true)
+            }
+            Phase::After => {
+                gp.cpus.retain(|&(cpu, counter, noted)| {
+                    self.cpus.rcu_counter(cpu).load(SeqCst) == counter
+                        && rcu.quiescent[cpu as usize].load(SeqCst) == noted
+                });
+                if !gp.cpus.is_empty() || rcu.readers[side ^ 1].load(SeqCst) != 0 {
+                    return Ok(false);
+                }
+                self.rcu_end(&mut gp)?;
+                Ok(true)
+            }
+            Phase::Before => Ok(false),
+        }
+    }
+
+    fn rcu_run_done(&self) -> Result<u64> {
+        let mut n = 0;
+        for l in &self.rcu.lists {
+            let chain = {
+                let mut l = l.lock("rcu.list");
+                // Counted before they leave the list, so that a barrier sees them in one place or the other.
+                self.rcu.running.fetch_add(l.done.len, SeqCst);
+                std::mem::take(&mut l.done)
+            };
+            let r = self.rcu_run(chain);
+            self.rcu.running.fetch_sub(chain.len, SeqCst);
+            n += chain.len;
+            r?;
+        }
+        if n != 0 {
+            wake(self.rcu.key());
+        }
+        Ok(n)
+    }
+
+    fn rcu_run(&self, chain: Chain) -> Result<()> {
+        let mut head = chain.head;
+        for i in 0..chain.len {
+            let next = Kva(self.kmem.load(head, "an rcu_head")?);
+            let func = RcuFunc::from_kva(Kva(self.kmem.load(Kva(head.0 + 8), "an rcu_head")?))?;
+            if (i + 1 == chain.len) != (head == chain.tail) {
+                return broken(4, format!("the callback list is cut or closed at {head:?}"));
+            }
+            if !self.rcu.queued().remove(&head.0) {
+                return broken(4, format!("the callback at {head:?} runs though it is not queued"));
+            }
+            self.stats.rcu_callbacks.bump();
+            match func {
+                RcuFunc::PteFreeNow => self.pte_free_now(self.kmem.pages.frame_of(head, 8)?)?,
+                RcuFunc::TlbRemoveTable => self.tlb_remove_table_rcu(head)?,
+            }
+            head = next;
+        }
+        Ok(())
+    }
+
+    fn rcu_pending(&self) -> bool {
+        self.rcu.running.load(SeqCst) != 0
+            || self.rcu.lists.iter().any(|l| {
+                let l = l.lock("rcu.list");
+                l.next.len + l.wait.len + l.done.len != 0
+            })
+    }
+
+    /// Does what can be done now: advances the grace period and runs callbacks whose grace period is over. Counts
+    /// as a quiescent point of the CPU it runs on, so it may not be called inside a read-side section that is not
+    /// marked by [`rcu_read_lock`](Self::rcu_read_lock).
+    pub fn rcu_poll(&self) -> RcuState {
+        self.rcu_note_quiescent();
+        let r: Result<()> = (|| {
+            while self.rcu_advance()? || self.rcu_run_done()? != 0 {}
+            Ok(())
+        })();
+        if let Err(e) = r {
+            self.report(e);
+        }
+        if self.rcu_pending() || self.rcu.wanted.load(SeqCst) > self.rcu.completed.load(SeqCst) {
+            RcuState::Waiting
+        } else {
+            RcuState::Idle
+        }
+    }
+
+    /// Sleeps until something about RCU may have changed, at most `timeout`. For the kernel thread that drives it.
+    pub fn rcu_wait(&self, timeout: Duration) {
+        let before = (self.stats.rcu_calls.get(), self.rcu.completed.load(SeqCst));
+        wait_while_timeout(self.rcu.key(), "rcu.wait", timeout, || {
+            before == (self.stats.rcu_calls.get(), self.rcu.completed.load(SeqCst))
+        });
+    }
+
+    /// Returns after a grace period that began after the call. May sleep: not inside a read-side section.
+    pub fn synchronize_rcu(&self) {
+        let idle = self.rcu.gp.lock("rcu.gp").phase == Phase::Idle;
+        let target = self.rcu.completed.load(SeqCst) + if idle { 1 } else { 2 };
+        self.rcu.wanted.fetch_max(target, SeqCst);
+        self.rcu_drive(|| self.rcu.completed.load(SeqCst) >= target);
+    }
+
+    /// Returns after all callbacks queued so far have run.
+    pub fn rcu_barrier(&self) {
+        self.rcu_drive(|| !self.rcu_pending());
+    }
+
+    fn rcu_drive(&self, done: impl Fn() -> bool) {
+        loop {
+            self.rcu_poll();
+            if done() || self.has_findings() {
+                return;
+            }
+            let gp = self.rcu.completed.load(SeqCst);
+            wait_while_timeout(self.rcu.key(), "rcu.wait", Duration::from_millis(1), || {
+                self.rcu.completed.load(SeqCst) == gp
+            });
+        }
+    }
+}

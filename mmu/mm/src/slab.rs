@@ -1,0 +1,97 @@
+//! Slab objects with generations.
+//!
+//! Objects that page records and tables point to live in numbered slots. The pointer carries the generation of
+//! the object it was made for, so that a use after free is found whatever the slot holds by then.
+
+use crate::error::{MmError, Result};
+use crate::layout::{self, Place, SLOT};
+use racewalk_ram::{Kva, Words};
+use racewalk_sched::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+const WORDS: usize = (SLOT / 8) as usize;
+
+/// A cache of slots of 32 words. Word 0 is the header: generation << 1 | live.
+#[derive(Debug)]
+pub(crate) struct Slab {
+    words: Words,
+    slots: u32,
+    free: Mutex<Vec<u32>>,
+}
+
+impl Slab {
+    pub(crate) fn new(slots: u32) -> Result<Slab> {
+        let words = Words::new(slots as usize * WORDS)?;
+        Ok(Slab { words, slots, free: Mutex::new((0..slots).rev().collect()) })
+    }
+
+    fn slot(&self, slot: u32) -> &[AtomicU64] {
+        &self.words.as_slice()[slot as usize * WORDS..][..WORDS]
+    }
+
+    /// A zeroed object.
+    pub(crate) fn alloc(&self, what: &'static str) -> Result<Kva> {
+        let slot = self.free.lock("slab.free").pop().ok_or(MmError::NoMemory { order: 0, what })?;
+        let w = self.slot(slot);
+        for x in &w[1..] {
+            x.store(0, SeqCst);
+        }
+        let generation = ((w[0].load(SeqCst) >> 1) as u16).wrapping_add(1).max(1);
+        w[0].store((generation as u64) << 1 | 1, SeqCst);
+        Ok(layout::slab(slot, generation))
+    }
+
+    /// Frees an object: its pointers are stale from here on.
+    pub(crate) fn free(&self, kva: Kva) -> Result<()> {
+        let header = &self.object(kva)?[0];
+        let live = header.load(SeqCst);
+        if live & 1 == 0 || header.compare_exchange(live, live & !1, SeqCst, SeqCst).is_err() {
+            return Err(MmError::Stale { kva, now: live });
+        }
+        self.free.lock("slab.free").push(((kva.0 & 0xffff_ffff) / SLOT) as u32);
+        Ok(())
+    }
+
+    /// The words of a live object.
+    pub(crate) fn object(&self, kva: Kva) -> Result<&[AtomicU64]> {
+        match layout::place(kva, 0, "a slab object")? {
+            Place::Slab { slot, generation, byte: _ } if slot < self.slots => {
+                let w = self.slot(slot);
+                let now = w[0].load(SeqCst);
+                if now != (generation as u64) << 1 | 1 {
+                    return Err(MmError::Stale { kva, now });
+                }
+                Ok(w)
+            }
+            _ => Err(MmError::Wild { kva, wanted: "a slab object" }),
+        }
+    }
+
+    /// Objects in use.
+    pub(crate) fn live(&self) -> u32 {
+        self.slots - self.free.lock("slab.free").len() as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stale_pointers_are_found_after_reuse() {
+        let s = Slab::new(2).unwrap();
+        let a = s.alloc("t").unwrap();
+        s.object(a).unwrap()[3].store(9, SeqCst);
+        s.free(a).unwrap();
+        assert!(matches!(s.object(a), Err(MmError::Stale { .. })));
+        let b = s.alloc("t").unwrap();
+        assert_ne!(a, b);
+        assert_eq!(s.object(b).unwrap()[3].load(SeqCst), 0);
+        assert!(matches!(s.object(a), Err(MmError::Stale { .. })));
+        assert!(matches!(s.free(a), Err(MmError::Stale { .. })));
+        s.alloc("t").unwrap();
+        assert!(matches!(s.alloc("t"), Err(MmError::NoMemory { .. })));
+        assert!(matches!(s.object(Kva(64)), Err(MmError::Wild { .. })));
+        assert_eq!(s.live(), 2);
+    }
+}

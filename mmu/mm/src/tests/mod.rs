@@ -1,0 +1,12 @@
+//! Tests of the whole mm.
+
+mod calls;
+mod model;
+mod races;
+mod threads;
+
+use crate::vma::{MapFlags, Prot};
+
+const RW: Prot = Prot(3);
+const ANON: MapFlags = MapFlags(0x22);
+const FIXED: MapFlags = MapFlags(0x32);
