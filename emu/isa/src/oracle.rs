@@ -117,7 +117,7 @@ impl Oracle {
 
     fn check(&mut self, m: MemOp, addr: u64) -> Result<&mut [u8], Exc> {
         match m.align {
-            Some(e) if addr % m.size as u64 != 0 => Err(e),
+            Some(e) if !addr.is_multiple_of(m.size as u64) => Err(e),
             _ => self.bytes(addr, m.size as u64),
         }
     }
@@ -217,10 +217,10 @@ impl Backend for Oracle {
         a.wrapping_mul(b)
     }
     fn mulhu(&mut self, a: u64, b: u64) -> u64 {
-        (a as u128 * b as u128 >> 64) as u64
+        ((a as u128 * b as u128) >> 64) as u64
     }
     fn mulhs(&mut self, a: u64, b: u64) -> u64 {
-        (a as i64 as i128 * b as i64 as i128 >> 64) as u64
+        ((a as i64 as i128 * b as i64 as i128) >> 64) as u64
     }
     fn udiv(&mut self, a: u64, b: u64) -> u64 {
         a / b

@@ -21,9 +21,9 @@ fn step(o: &mut Oracle, word: u32) -> Result<Next, Exc> {
     let before = o.slots;
     let next = o.run::<Ppc64>(&i)?;
     let notes = scan::<Ppc64>(&i);
-    for s in 0..SLOTS {
+    for (s, old) in before.iter().enumerate() {
         let seen = notes.writes.contains(s as u16);
-        assert!(o.slots[s] == before[s] || seen, "{}: slot {s} written unseen", Ppc64::text(&i));
+        assert!(o.slots[s] == *old || seen, "{}: slot {s} written unseen", Ppc64::text(&i));
     }
     Ok(next)
 }
