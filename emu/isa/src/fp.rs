@@ -103,4 +103,5 @@ pub enum FpOp {
 }
 
 mod eval;
+mod fast;
 pub use eval::eval;

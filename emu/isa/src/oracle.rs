@@ -15,11 +15,13 @@ pub enum Next {
     Fall,
     /// To an address.
     Jump(u64),
-    /// To the delay slot, then to the target; the slot is annulled if `annul`.
+    /// To the delay slot, then to the target if taken; an untaken transfer with `annul` skips the slot.
     Delayed {
+        /// Whether the condition holds.
+        taken: bool,
         /// Where to after the slot.
         target: u64,
-        /// The slot does not execute.
+        /// The slot does not execute unless the transfer is taken.
         annul: bool,
     },
     /// To the kernel, and then to `next`.
@@ -53,6 +55,8 @@ pub struct Oracle {
     pub reservation: Option<(u64, u8, u128)>,
     /// Windows rotated since the start: +1 for each SAVE.
     pub windows: i64,
+    /// Locals and ins of the register windows that are not current.
+    pub window_file: [[u64; 16]; 8],
     /// What the last instruction did.
     pub next: Next,
 }
@@ -67,6 +71,7 @@ impl Oracle {
             clock: 0,
             reservation: None,
             windows: 0,
+            window_file: [[0; 16]; 8],
             next: Next::Fall,
         }
     }
@@ -112,7 +117,7 @@ impl Oracle {
 
     fn check(&mut self, m: MemOp, addr: u64) -> Result<&mut [u8], Exc> {
         match m.align {
-            Some(e) if addr % m.size as u64 != 0 => Err(e),
+            Some(e) if !addr.is_multiple_of(m.size as u64) => Err(e),
             _ => self.bytes(addr, m.size as u64),
         }
     }
@@ -212,10 +217,10 @@ impl Backend for Oracle {
         a.wrapping_mul(b)
     }
     fn mulhu(&mut self, a: u64, b: u64) -> u64 {
-        (a as u128 * b as u128 >> 64) as u64
+        ((a as u128 * b as u128) >> 64) as u64
     }
     fn mulhs(&mut self, a: u64, b: u64) -> u64 {
-        (a as i64 as i128 * b as i64 as i128 >> 64) as u64
+        ((a as i64 as i128 * b as i64 as i128) >> 64) as u64
     }
     fn udiv(&mut self, a: u64, b: u64) -> u64 {
         a / b
@@ -398,7 +403,18 @@ impl Backend for Oracle {
         (h.run)(self, a)
     }
     fn rotate_windows(&mut self, by: i8) {
+        // Slots 8..16 are the outs, 16..24 the locals, 24..32 the ins of the current window; the outs of a window
+        // are the ins of the one after it.
+        let at = |n: i64| n.rem_euclid(8) as usize;
+        let now = self.windows;
+        self.window_file[at(now)].copy_from_slice(&self.slots[16..32]);
+        let outs: [u64; 8] = std::array::from_fn(|k| self.slots[8 + k]);
+        self.window_file[at(now + 1)][8..].copy_from_slice(&outs);
         self.windows += by as i64;
+        let new = self.windows;
+        let (window, after) = (self.window_file[at(new)], self.window_file[at(new + 1)]);
+        self.slots[16..32].copy_from_slice(&window);
+        self.slots[8..16].copy_from_slice(&after[8..]);
     }
     fn goto(&mut self, pc: u64, _: Hint) {
         self.next = Next::Jump(pc)
@@ -413,8 +429,7 @@ impl Backend for Oracle {
         self.next = Next::Jump(t)
     }
     fn delayed(&mut self, c: bool, t: u64, annul: bool) {
-        // `pc + 8` is known to the caller only: an untaken transfer is told by the all-ones target.
-        self.next = Next::Delayed { target: if c { t } else { u64::MAX }, annul }
+        self.next = Next::Delayed { taken: c, target: t, annul }
     }
     fn syscall(&mut self, number: u16, next: u64) {
         self.next = Next::Syscall { number, next }

@@ -108,12 +108,12 @@ fn case(line: &str) -> Result<(), String> {
         }
     }
     let fpc = state::FPC as usize;
-    for s in 0..state::SLOTS {
+    for (s, &old) in before.iter().enumerate().take(state::SLOTS) {
         if o.slots[s] != want.slots[s] && !(s == fpc && exc.is_some()) {
             return Err(format!("{text}: slot {s} is {:x} instead of {:x}", o.slots[s], want.slots[s]));
         }
         let executes = notes.terminator == Terminator::Execute;
-        if o.slots[s] != before[s] && !executes && exc.is_none() && !notes.writes.contains(s as Slot) {
+        if o.slots[s] != old && !executes && exc.is_none() && !notes.writes.contains(s as Slot) {
             return Err(format!("{text}: the scan did not see slot {s} written"));
         }
     }

@@ -267,6 +267,14 @@ fn formats(op: FpOp) -> (Fmt, Fmt) {
 /// Evaluates `op` in rounding mode `rm` (the numbers of [`super::Round`]). Operands and result as
 /// [`crate::Backend::fp`] says: `(high, low, flags)`.
 pub fn eval(op: FpOp, rm: u64, args: [u64; 6]) -> (u64, u64, u64) {
+    match super::fast::eval(op, rm, &args) {
+        Some((r, fl)) => (r, 0, fl),
+        None => exact(op, rm, args),
+    }
+}
+
+/// [`eval`] without the host's arithmetic.
+pub(super) fn exact(op: FpOp, rm: u64, args: [u64; 6]) -> (u64, u64, u64) {
     let (from, to) = formats(op);
     let mut a = [0u128; 3];
     for (k, v) in a.iter_mut().enumerate() {

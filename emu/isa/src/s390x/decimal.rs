@@ -67,7 +67,7 @@ fn finish(e: &mut dyn Env, addr: u64, len: usize, v: Packed) -> Result<u64, Exc>
     let overflow = v.magnitude >= limit;
     let magnitude = v.magnitude % limit;
     let zero = magnitude == 0;
-    let negative = v.negative && !(zero && !overflow);
+    let negative = v.negative && (overflow || !zero);
     let mut out = [0u8; 16];
     encode(Packed { magnitude, negative }, &mut out[..len]);
     if overflow && e.get(PMASK) & 4 != 0 {
@@ -143,7 +143,7 @@ pub static PACK: Helper = on_storage("pack", |e, a| {
     right_to_left(e, a, |k, s| {
         Ok(if k == 0 {
             let b = s(0)?;
-            b << 4 | b >> 4
+            b.rotate_left(4)
         } else {
             let low = s(2 * k - 1)? & 15;
             let high = s(2 * k)? & 15;
@@ -157,7 +157,7 @@ pub static UNPK: Helper = on_storage("unpk", |e, a| {
     right_to_left(e, a, |k, s| {
         Ok(if k == 0 {
             let b = s(0)?;
-            b << 4 | b >> 4
+            b.rotate_left(4)
         } else {
             let b = s(k.div_ceil(2))?;
             0xf0 | if k % 2 == 1 { b & 15 } else { b >> 4 }

@@ -124,10 +124,10 @@ pub static TR: Helper = on_storage("tr", |e, [to, table, len, _]| {
     e.read(to, x)?;
     let hull = x.iter().copied().max().map_or(0, |m| m as u64 + 1);
     e.probe(table, hull, Access::Load)?;
-    for k in 0..x.len() {
+    for (k, &index) in x.iter().enumerate() {
         // The table may overlap the operand: read it as it is now.
         let mut b = [0];
-        e.read(table.wrapping_add(x[k] as u64), &mut b)?;
+        e.read(table.wrapping_add(index as u64), &mut b)?;
         e.write(to.wrapping_add(k as u64), &b)?;
     }
     Ok(0)
