@@ -6,8 +6,8 @@ use racewalk_isa::vec::VecOp;
 use rustix::fs::MemfdFlags;
 use rustix::mm::{MapFlags, ProtFlags};
 use std::io;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// The largest arena: every jump inside it must fit a signed 32-bit displacement.
 const MAX_BYTES: usize = 1 << 30;
@@ -28,6 +28,7 @@ pub struct Arena {
 
 /// Operation selectors that generated code points at. They live as long as the arena.
 #[derive(Default)]
+#[allow(clippy::vec_box, reason = "generated code has the addresses")]
 pub(super) struct Ops {
     fp: Mutex<Vec<Box<FpOp>>>,
     vec: Mutex<Vec<Box<VecOp>>>,
@@ -75,15 +76,7 @@ impl Arena {
                 return Err(e.into());
             }
         };
-        let mut arena = Arena {
-            write,
-            run,
-            size,
-            used: 0,
-            floor: 0,
-            work: None,
-            ops: Arc::default(),
-        };
+        let mut arena = Arena { write, run, size, used: 0, floor: 0, work: None, ops: Arc::default() };
         for target in trampoline::BOARDS {
             let mut b = [0xcc; BOARD];
             // jmp [rip + 2]; two bytes of padding; the address.
@@ -172,6 +165,7 @@ impl Arena {
     }
 }
 
+#[allow(clippy::vec_box, reason = "generated code has the addresses")]
 fn intern<T: PartialEq>(all: &Mutex<Vec<Box<T>>>, op: T) -> u64 {
     let mut all = all.lock().unwrap_or_else(|e| e.into_inner());
     let i = all.iter().position(|o| **o == op).unwrap_or_else(|| {

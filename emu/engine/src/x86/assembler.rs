@@ -3,6 +3,8 @@
 //! Registers are numbers as the hardware numbers them. `rbx` holds the [`Core`](crate::Core), `r15` the budget,
 //! `rsp` the spill area; `rax`, `rcx` and `rdx` are free inside one operation; the rest is [`POOL`].
 
+#![allow(clippy::useless_conversion, reason = "dynasm converts every register number")]
+
 use dynasm::dynasm;
 use dynasmrt::{DynasmApi, SimpleAssembler};
 use racewalk_isa::Width;
@@ -27,7 +29,6 @@ pub(super) mod cc {
     pub const BE: u8 = 6;
     pub const A: u8 = 7;
     pub const S: u8 = 8;
-    pub const NS: u8 = 9;
     pub const L: u8 = 12;
     pub const GE: u8 = 13;
     pub const LE: u8 = 14;

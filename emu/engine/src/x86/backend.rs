@@ -389,13 +389,7 @@ impl Backend for Translator<'_> {
         let [old] = self.work.emit_access(op::CAS, m, 0, &[addr, expected, new]);
         Ok(old)
     }
-    fn cas_pair(
-        &mut self,
-        m: MemOp,
-        addr: V,
-        expected: (V, V),
-        new: (V, V),
-    ) -> Result<(V, V), Infallible> {
+    fn cas_pair(&mut self, m: MemOp, addr: V, expected: (V, V), new: (V, V)) -> Result<(V, V), Infallible> {
         self.work.begin();
         let args = [addr, expected.0, expected.1, new.0, new.1];
         let [h, l] = self.work.emit_access(op::CAS_PAIR, m, 0, &args);

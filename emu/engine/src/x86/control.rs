@@ -1,11 +1,11 @@
 //! How a block begins, ends, and leaves early.
 
+use super::arena::Arena;
 use super::assembler::{Alu, BUDGET, RAX, RCX, RDX, Src, cc};
 use super::describe::Describe;
 use super::flags::Cond;
 use super::trampoline::{board, stop};
 use super::values::{V, Work};
-use super::arena::Arena;
 use crate::core::{Core, JUMP_CACHE, JumpEntry, jump_index};
 use racewalk_isa::{Exc, Helper};
 use std::mem::{offset_of, size_of};

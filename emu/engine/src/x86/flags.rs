@@ -175,8 +175,7 @@ impl Work {
         }
         match f.family {
             Family::S390Cc | Family::SparcCc => {
-                let table =
-                    (0..32).fold(0, |t, i| t | (flags::test(f.family, i as u64, mask) as u32) << i);
+                let table = (0..32).fold(0, |t, i| t | (flags::test(f.family, i as u64, mask) as u32) << i);
                 Cond::Table { v, table }
             }
             Family::PpcCr => {
@@ -208,9 +207,7 @@ impl Work {
                 // are the most negative number.
                 let exact_zero = match (how, b) {
                     (How::Cmp, _) => true,
-                    (How::Add, V::K(k)) => {
-                        k.wrapping_shl(if w == Width::W32 { 32 } else { 0 }) != 1 << 63
-                    }
+                    (How::Add, V::K(k)) => k.wrapping_shl(if w == Width::W32 { 32 } else { 0 }) != 1 << 63,
                     _ => false,
                 };
                 match mask & 15 {

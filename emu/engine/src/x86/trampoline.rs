@@ -271,7 +271,8 @@ fn stop(core: &mut Core, frame: &mut Frame, point: Point, state: Option<&mut Rea
         state.restore(core, frame)
     }
     core.pc = point.pc;
-    frame.regs[super::assembler::BUDGET] = frame.regs[super::assembler::BUDGET].wrapping_add(point.refund as u64);
+    frame.regs[super::assembler::BUDGET] =
+        frame.regs[super::assembler::BUDGET].wrapping_add(point.refund as u64);
     kind
 }
 
@@ -472,14 +473,19 @@ fn run_call(core: &mut Core, frame: &mut Frame, c: Call) -> Result<(), Stop> {
             give(1, l)
         }
         op::STORE_CONDITIONAL => {
+            // Only a reservation that fits makes it store, or fail where a store would.
+            let r = core.reservation;
+            let unmodelled = m.size == 16 && a[0] & 15 != 0;
             check_aligned(m, a[0])?;
-            match before_store(core, m, a[0]) {
-                Err(Stop::Exc(e)) => {
-                    // As in the interpreter, a store-conditional that faults has lost its reservation.
-                    core.reservation = Default::default();
-                    return Err(e.into());
+            if r.size == m.size && r.addr == a[0] && !unmodelled {
+                match before_store(core, m, a[0]) {
+                    Err(Stop::Exc(e)) => {
+                        // As in the interpreter, a store-conditional that faults has lost its reservation.
+                        core.reservation = Default::default();
+                        return Err(e.into());
+                    }
+                    r => r?,
                 }
-                r => r?,
             }
             give(0, core.store_conditional(m, a[0], (a[1], a[2]))? as u64)
         }
@@ -523,8 +529,9 @@ unsafe extern "C" fn helper(core: *mut Core, frame: *mut Frame) -> u64 {
     // SAFETY: the address of a `&'static Helper`.
     let h = unsafe { &*(d.u64() as *const Helper) };
     let mut args = [0; 4];
-    for i in 0..d.u8() as usize {
-        args[i] = d.value(core, frame)
+    let count = d.u8() as usize;
+    for a in args.iter_mut().take(count) {
+        *a = d.value(core, frame)
     }
     let dst = d.u8() as usize & 15;
     let point = d.point();

@@ -65,9 +65,6 @@ impl Slots {
     pub fn remove(&mut self, s: Slot) {
         self.0[s as usize / 64] &= !(1 << (s % 64))
     }
-    pub fn contains(&self, s: Slot) -> bool {
-        self.0[s as usize / 64] >> (s % 64) & 1 != 0
-    }
     pub fn union(&mut self, other: Slots) {
         for (a, b) in self.0.iter_mut().zip(other.0) {
             *a |= b
@@ -593,9 +590,7 @@ impl Work {
         let moved: Vec<(Reg, u16)> = POOL
             .into_iter()
             .map(|r| (r, saved.regs[r as usize]))
-            .filter(|&(r, i)| {
-                i != NONE && saved.vals[i as usize].alive && self.regs[r as usize] != i
-            })
+            .filter(|&(r, i)| i != NONE && saved.vals[i as usize].alive && self.regs[r as usize] != i)
             .collect();
         for &(_, i) in &moved {
             let v = self.vals[i as usize];

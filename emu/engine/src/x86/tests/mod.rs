@@ -1,5 +1,7 @@
 //! The translator against the interpreter, on random programs.
 
+mod cases;
+mod speed;
 mod toy;
 
 use super::*;
