@@ -363,6 +363,29 @@ pub static SRST: Helper = on_registers("srst", |e, [regs, ..]| {
     Ok(3)
 });
 
+/// CKSM: (register numbers). Adds words with end-around carry; one unit of at most a page a call.
+pub static CKSM: Helper = on_registers("cksm", |e, [regs, ..]| {
+    let r1 = regs as u8;
+    let mut run = Run::new(e, (regs >> 8) as u8, 64);
+    let n = match run.room() {
+        n if n == run.len => n,
+        // Only the last word may be short.
+        n => n.next_multiple_of(4).min(run.len),
+    };
+    let mut buf = [0u8; 4100];
+    e.read(run.addr, &mut buf[..n as usize])?;
+    let old = e.get(gpr(r1));
+    let words = buf[..n.next_multiple_of(4) as usize].chunks_exact(4);
+    let mut sum =
+        words.fold(old & 0xffff_ffff, |s, w| s + u32::from_be_bytes([w[0], w[1], w[2], w[3]]) as u64);
+    while sum >> 32 != 0 {
+        sum = (sum & 0xffff_ffff) + (sum >> 32);
+    }
+    e.set(gpr(r1), old & !0xffff_ffff | sum);
+    run.advance(e, n);
+    Ok(if run.len == 0 { 0 } else { 3 })
+});
+
 /// STCK, STCKF: the clock to eight bytes.
 pub static STCK: Helper = on_storage("stck", |e, [a, ..]| {
     e.probe(a, 8, Access::Store)?;

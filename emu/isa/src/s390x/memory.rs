@@ -620,3 +620,46 @@ pub fn shift_and_round<B: Backend>(b: &mut B, i: &Insn, h: &'static Helper) -> S
     b.flags(CC_FLAG, FlagKind::Value, cc, cc);
     Ok(())
 }
+
+/// TEST AND SET: the byte becomes all ones; condition code: its leftmost bit before.
+#[inline]
+pub fn test_and_set<B: Backend>(b: &mut B, i: &Insn) -> Sem<B> {
+    let a = ea(b, i);
+    let before = b.load(U8, a)?;
+    let ones = b.k(0xff);
+    // If another CPU set the byte in between, that comes first and this one finds it set; if it cleared the byte,
+    // this one came first.
+    let old = b.cas(U8, a, before, ones)?;
+    let any = b.or(before, old);
+    let k = b.k(7);
+    let cc = b.shr(any, k);
+    b.flags(CC_FLAG, FlagKind::Value, cc, cc);
+    Ok(())
+}
+
+/// LOAD PAIR DISJOINT: condition code 3 when the first operand changed while the second was fetched.
+#[inline]
+pub fn load_pair_disjoint<B: Backend>(b: &mut B, i: &Insn, w: Width) -> Sem<B> {
+    even(b, i.r3)?;
+    let m = if w == W32 { U32 } else { U64 }.aligned(SPECIFICATION);
+    let x = ea(b, i);
+    let y = ea2(b, i);
+    let first = b.load(m, x)?;
+    let second = b.load(m, y)?;
+    let again = b.load(m, x)?;
+    let same = b.cmp(W64, Cc::Eq, first, again);
+    let z = b.k(0);
+    let three = b.k(3);
+    let cc = b.sel(same, z, three);
+    put(b, i.r3, w, first);
+    put(b, i.r3 | 1, w, second);
+    b.flags(CC_FLAG, FlagKind::Value, cc, cc);
+    Ok(())
+}
+
+/// CHECKSUM: register numbers to the helper, condition code from it.
+#[inline]
+pub fn checksum<B: Backend>(b: &mut B, i: &Insn) -> Sem<B> {
+    even(b, i.r2)?;
+    string(b, i, &helpers::CKSM)
+}

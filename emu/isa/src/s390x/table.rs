@@ -530,6 +530,11 @@ isa! { (b, i)
     lax RSY 0xebf7 => memory::load_and(b, i, Xor, W32);
     laxg RSY 0xebe7 => memory::load_and(b, i, Xor, W64);
     // Access registers, program mask, clock, facilities
+    ts S 0x93 => memory::test_and_set(b, i);
+    lpd SSF 0xc804 => memory::load_pair_disjoint(b, i, W32);
+    lpdg SSF 0xc805 => memory::load_pair_disjoint(b, i, W64);
+    cksm RRE 0xb241 => memory::checksum(b, i);
+    mc SI 0xaf => branch::monitor_call(b, i);
     ear RRE 0xb24f => memory::extract_access(b, i);
     sar RRE 0xb24e => memory::set_access(b, i);
     cpya RRE 0xb24d => memory::copy_access(b, i);
