@@ -97,7 +97,14 @@ impl Core {
 
     /// The piece at `addr` for an access of `len` bytes that does not leave its granule.
     pub fn piece(&mut self, addr: u64, access: Access, space: u8) -> Result<Piece, Exc> {
-        let p = self.mmu.translate(addr, access, space)?;
+        let mut p = self.mmu.translate(addr, access, space)?;
+        if let Some(u) = &mut self.undo
+            && access == Access::Store
+            && u.recording()
+        {
+            u.save(&p);
+            p.cacheable = false;
+        }
         if p.cacheable && space == 0 {
             self.fill(addr, access, &p);
         }
@@ -396,7 +403,10 @@ impl Env for Core {
         self.write_space(addr, bytes, 0)
     }
     fn clock(&mut self) -> u64 {
-        self.mmu.clock()
+        match &mut self.undo {
+            Some(u) => u.clock(|| self.mmu.clock()),
+            None => self.mmu.clock(),
+        }
     }
     fn cpu(&self) -> u32 {
         self.mmu.cpu()

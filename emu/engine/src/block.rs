@@ -4,8 +4,8 @@ use crate::core::{Core, GRANULE};
 use racewalk_isa::scan::Terminator;
 use racewalk_isa::{Arch, Exc};
 use racewalk_ram::{Paddr, Pfn, raw};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Instructions a block may have.
 pub const MAX_BLOCK: usize = 64;
@@ -34,7 +34,7 @@ pub struct Block<A: Arch> {
     /// Host address of its translation, zero if none.
     pub code: AtomicU64,
     /// Patched jumps that lead here, to be unpatched when the block goes.
-    incoming: Mutex<Vec<u64>>,
+    pub(crate) incoming: Mutex<Vec<u64>>,
 }
 
 impl<A: Arch> Block<A> {

@@ -3,7 +3,8 @@
 //! The layout is `repr(C)` because translated code addresses the fields from one base register. `slots` comes
 //! first so that the general registers are within a one-byte displacement.
 
-use racewalk_cpu::{Fault, FastDrop};
+use crate::check::Undo;
+use racewalk_cpu::{FastDrop, Fault};
 use racewalk_isa::{Access, Exc, MAX_SLOTS};
 use racewalk_ram::{Paddr, Pfn};
 use racewalk_walk::s390x::invalidate::Purge;
@@ -141,6 +142,8 @@ pub struct Core {
     pub signal: Arc<AtomicU32>,
     /// The slow side.
     pub mmu: Box<dyn Mmu + Send>,
+    /// While `--engine check` runs a block for the first time: what it takes to undo it.
+    pub(crate) undo: Option<Box<Undo>>,
     used_read: Vec<u16>,
     used_write: Vec<u16>,
     used_jumps: Vec<u16>,
@@ -180,6 +183,7 @@ impl Core {
             reservation: Reservation::default(),
             signal,
             mmu,
+            undo: None,
             used_read: Vec::new(),
             used_write: Vec::new(),
             used_jumps: Vec::new(),

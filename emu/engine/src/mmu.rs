@@ -1,7 +1,7 @@
 //! The slow side of a CPU's memory over the port of `mmu/cpu`.
 
 use crate::core::{Mmu, Piece};
-use racewalk_cpu::{Cpus, Fault, FastDrop};
+use racewalk_cpu::{Cpus, FastDrop, Fault};
 use racewalk_isa::{Access, Exc};
 use racewalk_ram::{Paddr, Vaddr};
 use racewalk_walk::WalkStop;

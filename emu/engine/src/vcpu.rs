@@ -6,7 +6,8 @@ use crate::core::Core;
 use crate::interp::{Interp, Left};
 use crate::x86;
 use racewalk_cpu::{Fault, signal};
-use racewalk_isa::{Arch, Exc};
+use racewalk_isa::scan::Terminator;
+use racewalk_isa::{Arch, Exc, Hint};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -237,7 +238,18 @@ impl<A: Arch> Vcpu<A> {
             Err(e) => return Some(self.exception(e, len)),
         };
         f.bytes[1] |= modifier;
-        let i = A::decode(target, &f.bytes[..f.len]);
+        let bytes = &f.bytes[..f.len];
+        // Relative operands count from the target. Links and fall-through go behind EXECUTE: an indirect call is
+        // decoded as if it ended there; a relative one would need both.
+        let mut i = A::decode(target, bytes);
+        let behind = target.wrapping_add(f.len as u64);
+        match racewalk_isa::scan::scan::<A>(&i).terminator {
+            Terminator::Indirect { .. } => i = A::decode(next.wrapping_sub(f.len as u64), bytes),
+            Terminator::Goto { hint: Hint::Call, .. } => {
+                return Some(self.exception(Exc::NOT_MODELLED, len));
+            }
+            _ => {}
+        }
         let mut t = Interp::new(&mut self.core);
         let r = A::exec(&mut t, &i);
         let (left, to) = (t.left, t.target);
@@ -247,7 +259,6 @@ impl<A: Arch> Vcpu<A> {
             Ok(()) if left == Left::Execute => Some(self.exception(A::EXECUTE_OF_EXECUTE, len)),
             Ok(()) => {
                 self.core.budget -= 1;
-                let behind = target.wrapping_add(f.len as u64);
                 match left {
                     Left::Next => self.core.pc = next,
                     // A branch that was not taken goes behind EXECUTE, not behind its target.
@@ -270,27 +281,16 @@ impl<A: Arch> Vcpu<A> {
 
     /// Runs translated code from `block` on, translating it first if need be.
     fn enter(&mut self, block: &Block<A>) -> Option<Stop> {
-        let mut code = block.code.load(Ordering::SeqCst);
-        if code == 0 {
-            match self.cache.translate(block) {
-                Some(c) if self.cache.epoch() == self.epoch => code = c,
-                _ => return self.interpret(block, block.insns.len()),
-            }
-        }
-        if !self.code.holds(code) {
-            self.refresh();
-            return None;
-        }
+        let code = match self.translation(block) {
+            Some(c) => c,
+            None => return self.interpret(block, block.insns.len()),
+        };
         self.core.fill_jump(block.key.pc, code);
         let mut exit = self.run_code(code);
         loop {
             return match exit {
-                x86::Exit::Jump | x86::Exit::Poll => None,
                 x86::Exit::Link { site } => {
-                    if self.core.pending() != 0
-                        || self.cache.epoch() != self.epoch
-                        || self.core.budget <= 0
-                    {
+                    if self.core.pending() != 0 || self.cache.epoch() != self.epoch || self.core.budget <= 0 {
                         return None;
                     }
                     let b = match self.lookup() {
@@ -310,23 +310,40 @@ impl<A: Arch> Vcpu<A> {
                     }
                     None
                 }
-                x86::Exit::Exc(exc) => {
-                    let len = self.insn_len();
-                    Some(self.exception(exc, len))
-                }
-                x86::Exit::Syscall { number, next } => Some(Stop::Syscall { number, next }),
-                x86::Exit::Execute => {
-                    let len = self.insn_len();
-                    self.execute(len)
-                }
-                x86::Exit::Interpret => self.step(),
-                x86::Exit::Panicked => Some(Stop::Panicked),
+                other => self.after(other),
             };
         }
     }
 
+    /// What follows an exit from translated code, other than a jump.
+    pub(crate) fn after(&mut self, exit: x86::Exit) -> Option<Stop> {
+        match exit {
+            x86::Exit::Jump | x86::Exit::Poll | x86::Exit::Link { .. } => None,
+            x86::Exit::Exc(exc) => {
+                let len = self.insn_len();
+                Some(self.exception(exc, len))
+            }
+            x86::Exit::Syscall { number, next } => Some(Stop::Syscall { number, next }),
+            x86::Exit::Execute => {
+                let len = self.insn_len();
+                self.execute(len)
+            }
+            x86::Exit::Interpret => self.step(),
+            x86::Exit::Panicked => Some(Stop::Panicked),
+        }
+    }
+
+    /// Code for `block` in `self.code`, translated now if need be; `None` if there is none to be had at the moment.
+    pub(crate) fn translation(&mut self, block: &Block<A>) -> Option<u64> {
+        let code = match block.code.load(Ordering::SeqCst) {
+            0 => self.cache.translate(block).filter(|_| self.cache.epoch() == self.epoch)?,
+            c => c,
+        };
+        self.code.holds(code).then_some(code)
+    }
+
     /// Enters translated code of `self.code`.
-    fn run_code(&mut self, code: u64) -> x86::Exit {
+    pub(crate) fn run_code(&mut self, code: u64) -> x86::Exit {
         debug_assert!(self.code.holds(code));
         // SAFETY: `self.code` keeps the arena alive, and arenas are never reset. Links stay inside one arena; the
         // jump cache is filled only here, with code of `self.code`, and flushed when that changes (`refresh`). All

@@ -146,13 +146,19 @@ pub fn open(path: &Path) -> Result<Executable, ElfError> {
         return c.field("e_ident magic", 0, found, "7f 45 4c 46 (an ELF file)");
     }
     if got < EHDR {
-        return c.field("ELF header", 0, format!("{got} bytes"), format!("{EHDR} bytes; the file is truncated"));
+        return c.field(
+            "ELF header",
+            0,
+            format!("{got} bytes"),
+            format!("{EHDR} bytes; the file is truncated"),
+        );
     }
     if head[EI_CLASS] != ELFCLASS64 {
         return c.field("e_ident[EI_CLASS]", 4, format!("{}", head[EI_CLASS]), "2 (64-bit)");
     }
     if head[EI_DATA] != ELFDATA2MSB {
-        let found = if head[EI_DATA] == 1 { "1 (little-endian)".into() } else { format!("{}", head[EI_DATA]) };
+        let found =
+            if head[EI_DATA] == 1 { "1 (little-endian)".into() } else { format!("{}", head[EI_DATA]) };
         return c.field("e_ident[EI_DATA]", 5, found, "2 (big-endian)");
     }
     if head[EI_VERSION] != 1 {

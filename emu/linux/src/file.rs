@@ -102,10 +102,8 @@ impl OpenFile {
             Wait::Writable => PollFlags::OUT,
         };
         let mut p = [PollFd::from_borrowed_fd(self.fd(), events)];
-        let t = rustix::event::Timespec {
-            tv_sec: limit.as_secs() as i64,
-            tv_nsec: limit.subsec_nanos() as i64,
-        };
+        let t =
+            rustix::event::Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos() as i64 };
         !matches!(rustix::event::poll(&mut p, Some(&t)), Ok(0))
     }
 

@@ -112,12 +112,7 @@ impl Task {
 
     /// Writes strings, argv, envp and the auxiliary vector below the top of the stack; returns the stack pointer,
     /// which points at argc.
-    fn build_stack(
-        &mut self,
-        exe: &Executable,
-        args: &[OsString],
-        env: &[OsString],
-    ) -> Result<u64, String> {
+    fn build_stack(&mut self, exe: &Executable, args: &[OsString], env: &[OsString]) -> Result<u64, String> {
         let total: usize = args.iter().chain(env).map(|s| s.len() + 9).sum();
         if total > MAX_STRINGS {
             return Err(format!(
@@ -152,24 +147,24 @@ impl Task {
         ]
         .map(u64::from);
         let auxv: [(u64, u64); 18] = [
-            (3, exe.phdr),             // AT_PHDR
-            (4, 56),                   // AT_PHENT
-            (5, exe.phnum as u64),     // AT_PHNUM
-            (6, PAGE),                 // AT_PAGESZ
-            (7, 0),                    // AT_BASE
-            (8, 0),                    // AT_FLAGS
-            (9, exe.entry),            // AT_ENTRY
-            (11, ids[0]),              // AT_UID
-            (12, ids[1]),              // AT_EUID
-            (13, ids[2]),              // AT_GID
-            (14, ids[3]),              // AT_EGID
-            (15, platform),            // AT_PLATFORM
-            (16, HWCAP),               // AT_HWCAP
-            (17, 100),                 // AT_CLKTCK
-            (23, 0),                   // AT_SECURE
-            (25, random),              // AT_RANDOM
-            (31, execfn),              // AT_EXECFN
-            (0, 0),                    // AT_NULL
+            (3, exe.phdr),         // AT_PHDR
+            (4, 56),               // AT_PHENT
+            (5, exe.phnum as u64), // AT_PHNUM
+            (6, PAGE),             // AT_PAGESZ
+            (7, 0),                // AT_BASE
+            (8, 0),                // AT_FLAGS
+            (9, exe.entry),        // AT_ENTRY
+            (11, ids[0]),          // AT_UID
+            (12, ids[1]),          // AT_EUID
+            (13, ids[2]),          // AT_GID
+            (14, ids[3]),          // AT_EGID
+            (15, platform),        // AT_PLATFORM
+            (16, HWCAP),           // AT_HWCAP
+            (17, 100),             // AT_CLKTCK
+            (23, 0),               // AT_SECURE
+            (25, random),          // AT_RANDOM
+            (31, execfn),          // AT_EXECFN
+            (0, 0),                // AT_NULL
         ];
         let mut words = vec![argv.len() as u64];
         words.extend(&argv);

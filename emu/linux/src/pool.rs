@@ -4,14 +4,28 @@ use racewalk_engine::vcpu::Vcpu;
 use racewalk_isa::Arch;
 use racewalk_sched::{wait_while, wake};
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 struct State<A: Arch> {
-    idle: Vec<(u32, Vcpu<A>)>,
+    idle: VecDeque<(u32, Vcpu<A>)>,
+    /// How many more may be held.
+    room: u32,
     /// Tickets of the tasks that wait, first come first served.
     queue: VecDeque<u64>,
     next: u64,
+}
+
+impl<A: Arch> State<A> {
+    /// The CPU that has been idle longest.
+    fn take(&mut self) -> Option<(u32, Vcpu<A>)> {
+        if self.room == 0 {
+            return None;
+        }
+        let c = self.idle.pop_front()?;
+        self.room -= 1;
+        Some(c)
+    }
 }
 
 /// All CPUs of a machine that no task holds.
@@ -22,11 +36,12 @@ pub struct Pool<A: Arch> {
 }
 
 impl<A: Arch> Pool<A> {
-    /// A pool of idle CPUs, numbered in order.
-    pub fn new(cpus: Vec<Vcpu<A>>) -> Self {
-        let idle = cpus.into_iter().enumerate().map(|(i, c)| (i as u32, c)).rev().collect();
+    /// A pool of idle CPUs, numbered in order. At most `limit` of them are held at one time.
+    pub fn new(cpus: Vec<Vcpu<A>>, limit: u32) -> Self {
+        let idle: VecDeque<_> = cpus.into_iter().enumerate().map(|(i, c)| (i as u32, c)).collect();
+        let room = limit.min(idle.len() as u32);
         Pool {
-            state: Mutex::new(State { idle, queue: VecDeque::new(), next: 0 }),
+            state: Mutex::new(State { idle, room, queue: VecDeque::new(), next: 0 }),
             waiting: AtomicU32::new(0),
         }
     }
@@ -44,7 +59,7 @@ impl<A: Arch> Pool<A> {
         let ticket = {
             let mut s = self.state();
             if s.queue.is_empty()
-                && let Some(c) = s.idle.pop()
+                && let Some(c) = s.take()
             {
                 racewalk_sched::set_this_cpu(c.0);
                 return c;
@@ -59,7 +74,7 @@ impl<A: Arch> Pool<A> {
         wait_while(self.key(), "pool.wait", || {
             let mut s = self.state();
             if s.queue.front() == Some(&ticket)
-                && let Some(c) = s.idle.pop()
+                && let Some(c) = s.take()
             {
                 s.queue.pop_front();
                 got = Some(c);
@@ -77,7 +92,10 @@ impl<A: Arch> Pool<A> {
     /// Gives a CPU back.
     pub fn release(&self, cpu: (u32, Vcpu<A>)) {
         racewalk_sched::set_this_cpu(racewalk_sched::NO_CPU);
-        self.state().idle.push(cpu);
+        let mut s = self.state();
+        s.idle.push_back(cpu);
+        s.room += 1;
+        drop(s);
         wake(self.key());
     }
 

@@ -7,7 +7,7 @@ use crate::system::{Ending, System};
 use racewalk_cpu::signal as cpu_signal;
 use racewalk_engine::vcpu::{Stop, Vcpu};
 use racewalk_isa::s390x::{S390x, state};
-use racewalk_isa::{Arch, Exc, MAX_SLOTS};
+use racewalk_isa::{Exc, MAX_SLOTS};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -182,8 +182,7 @@ impl Task {
         self.drop_cpu();
         self.shared.sleep.store(key, Ordering::SeqCst);
         let (sys, shared, mask) = (self.sys.clone(), self.shared.clone(), self.mask);
-        let pred =
-            || blocked() && !sys.ending() && shared.pending.load(Ordering::SeqCst) & !mask == 0;
+        let pred = || blocked() && !sys.ending() && shared.pending.load(Ordering::SeqCst) & !mask == 0;
         let in_time = match timeout {
             None => {
                 racewalk_sched::wait_while(key, "task.sleep", pred);
@@ -457,6 +456,3 @@ fn program_signal(exc: Exc, pc: u64, _len: u8) -> Option<(u32, i32, u64, &'stati
         _ => return None,
     })
 }
-
-/// Slots of the architecture, for whoever sets a task up.
-pub const SLOTS: usize = <S390x as Arch>::SLOTS;

@@ -24,12 +24,16 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Run a program.
-    #[command(after_help = "Exit status: the guest's own; 125 the emulator failed, 126 not a runnable ELF file, \
+    #[command(
+        after_help = "Exit status: the guest's own; 125 the emulator failed, 126 not a runnable ELF file, \
 127 not found, 128+n the guest was killed by signal n.\n\n\
-Examples:\n  racewalk run ./hello\n  racewalk run --cpus 4 --engine interp --strace ./threads")]
+Examples:\n  racewalk run ./hello\n  racewalk run --cpus 4 --engine interp --strace ./threads"
+    )]
     Run(Run),
     /// Run a program and write down what its MMU does.
-    #[command(after_help = "Examples:\n  racewalk trace --ptw ./hello\n  racewalk trace --ptw -o walks.txt ./hello")]
+    #[command(
+        after_help = "Examples:\n  racewalk trace --ptw ./hello\n  racewalk trace --ptw -o walks.txt ./hello"
+    )]
     Trace(Trace),
     /// Run the built-in multi-threaded guest and summarise what its MMU did. Needs nothing installed.
     #[command(after_help = "Example:\n  racewalk demo")]

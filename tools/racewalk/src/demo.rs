@@ -35,7 +35,10 @@ pub fn demo(d: &Demo) -> anyhow::Result<u8> {
         Ok(x) => x,
         Err(e) => return refuse(e),
     };
-    println!("A real s390x program on {} emulated CPUs; every access walks s390x page tables that a\nLinux-like mm keeps, frees and reuses in guest memory.\n", d.cpus);
+    println!(
+        "A real s390x program on {} emulated CPUs; every access walks s390x page tables that a\nLinux-like mm keeps, frees and reuses in guest memory.\n",
+        d.cpus
+    );
     let ending = sys.run_free(first);
     println!("\n{}", Report::of(&sys).text());
     Ok(status(&ending))

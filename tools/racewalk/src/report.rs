@@ -77,10 +77,16 @@ impl Report {
     /// One JSON object and a newline.
     pub fn json(&self) -> String {
         let mut v = serde_json::json!(self);
-        v["mm"] = self.mm.iter().map(|&(k, n)| (k.to_string(), n.into())).collect::<serde_json::Map<_, _>>().into();
-        let names = ["blocks", "translated_blocks", "translated_instructions", "host_bytes", "dropped_blocks"];
-        v["code"] =
-            names.iter().zip(self.code).map(|(k, n)| (k.to_string(), n.into())).collect::<serde_json::Map<_, _>>().into();
+        v["mm"] =
+            self.mm.iter().map(|&(k, n)| (k.to_string(), n.into())).collect::<serde_json::Map<_, _>>().into();
+        let names =
+            ["blocks", "translated_blocks", "translated_instructions", "host_bytes", "dropped_blocks"];
+        v["code"] = names
+            .iter()
+            .zip(self.code)
+            .map(|(k, n)| (k.to_string(), n.into()))
+            .collect::<serde_json::Map<_, _>>()
+            .into();
         format!("{v}\n")
     }
 
@@ -94,7 +100,11 @@ impl Report {
             group(self.instructions),
             self.seconds
         );
-        let _ = writeln!(s, "\n{:<10}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}", "MMU", "lookups", "walks", "steps", "faults", "fills", "purged", "waits");
+        let _ = writeln!(
+            s,
+            "\n{:<10}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}",
+            "MMU", "lookups", "walks", "steps", "faults", "fills", "purged", "waits"
+        );
         for (i, c) in self.cpus.iter().enumerate() {
             let _ = writeln!(
                 s,

@@ -57,7 +57,9 @@ pub fn refuse(e: StartError) -> anyhow::Result<u8> {
     };
     let (what, hint) = match &e {
         StartError::Elf(x) if x.not_found() => ("run", "give a path such as ./prog; PATH is not searched"),
-        StartError::Elf(_) => ("run", "racewalk runs s390x ELF files linked with s390x-linux-gnu-gcc -static"),
+        StartError::Elf(_) => {
+            ("run", "racewalk runs s390x ELF files linked with s390x-linux-gnu-gcc -static")
+        }
         StartError::Load { .. } => ("run", "try a larger --mem, or fewer arguments and variables (-E)"),
         StartError::Machine { .. } => ("start", "try a smaller --mem or fewer --cpus"),
     };

@@ -408,23 +408,24 @@ pub static STCKE: Helper = on_storage("stcke", |e, [a, ..]| {
 /// Facility numbers (PoP chapter 4, "Facility Indications") that are installed: nothing is claimed that is not
 /// here.
 pub const FACILITIES: &[u32] = &[
-    0,  // N3
-    1,  // z/Architecture installed
-    2,  // z/Architecture active
-    7,  // store facility list extended
-    18, // long displacement
-    19, // long displacement, fast
-    21, // extended immediate
-    25, // store clock fast
-    34, // general-instructions extension
-    35, // execute extensions
-    41, // FPR-GR transfer, sign handling, DFP rounding mode
-    45, // distinct operands, high word, interlocked access 1, load and store on condition, population count
+    0,   // N3
+    1,   // z/Architecture installed
+    2,   // z/Architecture active
+    7,   // store facility list extended
+    18,  // long displacement
+    19,  // long displacement, fast
+    21,  // extended immediate
+    25,  // store clock fast
+    34,  // general-instructions extension
+    35,  // execute extensions
+    41,  // FPR-GR transfer, sign handling, DFP rounding mode
+    45,  // distinct operands, high word, interlocked access 1, load and store on condition, population count
+    130, // instruction-execution protection
 ];
 
 /// The facility list as doublewords.
-pub const FACILITY_LIST: [u64; 1] = {
-    let mut list = [0u64; 1];
+pub const FACILITY_LIST: [u64; 3] = {
+    let mut list = [0u64; 3];
     let mut n = 0;
     while n < FACILITIES.len() {
         let f = FACILITIES[n];

@@ -64,7 +64,9 @@ pub(super) fn find(name: &str) -> Option<Handler> {
             send(t, FIRST_PID, a[1])
         },
         "tkill" => |t, a| send(t, a[0] as u32, a[1]),
-        "tgkill" => |t, a| if a[0] as u32 == FIRST_PID { send(t, a[1] as u32, a[2]) } else { Err(Errno::ESRCH) },
+        "tgkill" => {
+            |t, a| if a[0] as u32 == FIRST_PID { send(t, a[1] as u32, a[2]) } else { Err(Errno::ESRCH) }
+        }
         _ => return None,
     })
 }
