@@ -538,8 +538,7 @@ impl Work {
     /// completed, dirty slots.
     pub fn describe_state(&mut self, pc: u64, refund: u16) {
         let mut d = std::mem::take(&mut self.descs);
-        d.put(&pc.to_le_bytes());
-        d.put(&refund.to_le_bytes());
+        d.point(pc, refund);
         d.put(&[self.dirty.count() as u8]);
         for s in self.dirty.iter() {
             d.put(&[s as u8]);

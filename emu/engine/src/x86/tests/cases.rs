@@ -329,3 +329,65 @@ fn division_never_traps_the_host() {
         both(&insns(vec![s, t]), 1);
     }
 }
+
+#[test]
+fn atomics_are_atomic_between_cpus() {
+    const ROUNDS: u64 = 20_000;
+    // Adds one to a word and three to a doubleword, in both byte orders, and counts down.
+    let step = |m: MemOp, at: u64, k: u64| {
+        vec![Step::K(BASE + at), Step::K(k), Step::Rmw(m, Rmw::Add, 0, 1), Step::Set(2, 2)]
+    };
+    // Adds one by compare and swap: one instruction loads, the next swaps and counts the failures.
+    let load = vec![Step::K(BASE + 32), Step::Load(MemOp::be(8), 0), Step::Set(3, 1)];
+    let swap = vec![
+        Step::K(BASE + 32),
+        Step::Get(3),
+        Step::K(1),
+        Step::Bin(0, 1, 2),
+        Step::Cas(MemOp::be(8), 0, 1, 3),
+        Step::Cmp(Width::W64, Cc::Eq, 4, 1),
+        Step::C2v(0),
+        Step::Get(4),
+        Step::Bin(0, 6, 5),
+        Step::Set(4, 7),
+    ];
+    let block = insns(vec![
+        step(MemOp::be(4), 0, 1),
+        step(MemOp::be(8), 8, 3),
+        step(MemOp::le(4), 16, 1),
+        step(MemOp::le(8), 24, 3),
+        load,
+        swap,
+        vec![Step::Goto(CODE)],
+    ]);
+    let mut arena = Arena::new(1 << 20).unwrap();
+    let t = translate::<Toy>(&mut arena, CODE, &block, CODE + 14, &|_| true).unwrap();
+    arena.patch(t.links[0].site, t.entry);
+    let first = Machine::new(1, None);
+    let memory = first.memory.clone();
+    // SAFETY: nobody runs yet.
+    unsafe { std::slice::from_raw_parts_mut(memory.at(), 64) }.fill(0);
+    let run = &|mut core: Box<crate::Core>| {
+        core.slots[4] = 0;
+        core.budget = 7 * ROUNDS as i64;
+        // SAFETY: the arena lives, and the block is the toy's.
+        assert_eq!(unsafe { enter(&mut core, t.entry) }, Exit::Poll);
+        core.slots[4]
+    };
+    let swapped: u64 = std::thread::scope(|s| {
+        let mut mmu = Flat::new(&mut Rng(2));
+        mmu.memory = memory.clone();
+        let second = crate::Core::new(Box::new(mmu), Default::default());
+        let other = s.spawn(move || run(second));
+        run(first.core) + other.join().unwrap()
+    });
+    // SAFETY: nobody runs any more.
+    let b = unsafe { std::slice::from_raw_parts(memory.at(), 64) };
+    let word = |at: usize| b[at..at + 8].try_into().unwrap();
+    assert_eq!(u32::from_be_bytes(b[..4].try_into().unwrap()) as u64, 2 * ROUNDS);
+    assert_eq!(u64::from_be_bytes(word(8)), 6 * ROUNDS);
+    assert_eq!(u32::from_le_bytes(b[16..20].try_into().unwrap()) as u64, 2 * ROUNDS);
+    assert_eq!(u64::from_le_bytes(word(24)), 6 * ROUNDS);
+    assert_eq!(u64::from_be_bytes(word(32)), swapped);
+    assert!(swapped >= ROUNDS);
+}
