@@ -152,9 +152,10 @@ impl Backend for Translator<'_> {
         match b {
             V::K(0) => a,
             V::K(k) if Self::fits(k) => {
-                let a = w.reg(a, RAX);
+                let ra = w.reg(a, RAX);
                 let (v, d) = w.fresh();
-                w.asm.lea_imm(d, a, k as i32);
+                w.asm.lea_imm(d, ra, k as i32);
+                w.derive(v, a, k as i64);
                 v
             }
             V::K(_) => self.alu(Alu::Add, a, b),

@@ -4,7 +4,7 @@ use super::assembler::{Alu, RAX, RCX, RDX, Src, cc};
 use super::control::Cold;
 use super::describe::Describe;
 use super::trampoline::{access_code, board, op, rmw_code};
-use super::values::{V, Work};
+use super::values::{Probed, V, Work};
 use crate::core::{Core, FAST_TLB, FastEntry, GRANULE};
 use racewalk_isa::{Access, Endian, MemOp, Rmw, Width};
 use std::mem::{offset_of, size_of};
@@ -18,7 +18,7 @@ const _: () = assert!(size_of::<FastEntry>() == 16 && GRANULE == 4096 && offset_
 impl Work {
     /// Emits the check that `len` bytes at `addr` are in a half of the fast TLB. Returns the jump for a miss and the
     /// register that holds the address.
-    fn check(&mut self, store: bool, len: u8, align: u8, addr: u8) -> [usize; 3] {
+    fn check(&mut self, store: bool, len: u16, align: u8, addr: u8) -> [usize; 3] {
         let tlb = if store { offset_of!(Core, tlb_write) } else { offset_of!(Core, tlb_read) } as i32;
         let misaligned = if align > 1 {
             self.asm.test_imm(addr, align as i32 - 1);
@@ -28,6 +28,27 @@ impl Work {
         };
         let miss = self.asm.tlb_check(addr, tlb, TLB_MASK, GRANULE as i32 - len as i32);
         [miss, misaligned, 0]
+    }
+
+    /// Emits what makes `rax` the addend for an access at `addr`, which is in the register `ra`: the check of the fast
+    /// TLB, or just the addend of a probe that covers the access. Returns the jumps to the slow path.
+    fn reach(&mut self, store: bool, m: MemOp, addr: V, ra: u8) -> [usize; 3] {
+        if m.align.is_none()
+            && let Some((root, offset)) = self.root(addr)
+            && let Some(p) = self.probed.iter().copied().find(|p| {
+                let from = offset.wrapping_sub(p.offset);
+                p.store == store && p.root == root && from >= 0 && from <= p.len - m.size as i64
+            })
+        {
+            let r = self.reg(p.addend, RAX);
+            self.asm.mov(RAX, r);
+            self.asm.test(Width::W64, RAX);
+            return [self.asm.jcc(cc::E), 0, 0];
+        }
+        let align = if m.align.is_some() { m.size } else { 1 };
+        let jumps = self.check(store, m.size as u16, align, ra);
+        self.asm.tlb_addend(if store { WRITE_ADDEND } else { READ_ADDEND });
+        jumps
     }
 
     /// Emits a load.
@@ -40,12 +61,10 @@ impl Work {
             return v;
         }
         let ra = self.reg(addr, RCX);
-        let align = if m.align.is_some() { m.size } else { 1 };
-        let jumps = self.check(false, m.size, align, ra);
+        let jumps = self.reach(false, m, addr, ra);
         let start = self.descs.len();
         self.describe_load(m, addr, d);
         self.describe_state(self.pc, self.left);
-        self.asm.tlb_addend(READ_ADDEND);
         self.asm.guest_load(d, ra, m.size, m.signed, m.endian == Endian::Big, self.movbe);
         let desc = start..self.descs.len();
         self.cold.push(Cold::Slow { jumps, back: self.asm.len(), board: board::LOAD, desc });
@@ -76,10 +95,8 @@ impl Work {
         if slow {
             return self.emit_call(board::STORE, start);
         }
-        let align = if m.align.is_some() { m.size } else { 1 };
-        let jumps = self.check(true, m.size, align, ra);
+        let jumps = self.reach(true, m, addr, ra);
         self.describe_state(self.pc, self.left);
-        self.asm.tlb_addend(WRITE_ADDEND);
         let swap = m.endian == Endian::Big;
         match v {
             V::K(k) => {
@@ -93,19 +110,28 @@ impl Work {
         self.cold.push(Cold::Slow { jumps, back: self.asm.len(), board: board::STORE, desc });
     }
 
-    /// Emits a probe: inline if the length is known and at most 64.
+    /// Emits a probe: inline if the length is known. The addend it finds serves the accesses that follow in the
+    /// instruction; it is zero if there is none (the range crosses pages, or the page is not in the fast TLB).
     pub(super) fn emit_probe(&mut self, addr: V, len: V, access: Access) {
         match len {
             V::K(0) => return,
-            V::K(n) if n <= 64 && access != Access::Fetch => {
+            V::K(n) if n <= GRANULE && access != Access::Fetch => {
+                let store = access == Access::Store;
+                let (addend, d) = self.fresh();
                 let ra = self.reg(addr, RCX);
-                let jumps = self.check(access == Access::Store, n as u8, 1, ra);
+                let jumps = self.check(store, n as u16, 1, ra);
                 let start = self.descs.len();
                 self.describe_op(op::PROBE, access_code(access));
-                self.describe_call(&[addr, len], &[]);
+                self.describe_call(&[addr, len], &[d]);
                 self.describe_state(self.pc, self.left);
+                self.asm.tlb_addend(if store { WRITE_ADDEND } else { READ_ADDEND });
+                self.asm.mov(d, RAX);
                 let desc = start..self.descs.len();
-                return self.cold.push(Cold::Slow { jumps, back: self.asm.len(), board: board::CALL, desc });
+                self.cold.push(Cold::Slow { jumps, back: self.asm.len(), board: board::CALL, desc });
+                if let Some((root, offset)) = self.root(addr) {
+                    self.probed.push(Probed { root, offset, len: n as i64, store, addend })
+                }
+                return;
             }
             _ => {}
         }
@@ -198,7 +224,7 @@ impl Work {
         let w = if m.size == 8 { Width::W64 } else { Width::W32 };
         let (v, d) = self.fresh();
         let ra = self.reg(addr, RCX);
-        let jumps = self.check(true, m.size, m.size, ra);
+        let jumps = self.check(true, m.size as u16, m.size, ra);
         let start = self.descs.len();
         self.descs.put(&[op::CAS]);
         self.descs.memop(m);
@@ -238,8 +264,8 @@ impl Work {
             V::K(k) => Src::I(k as i32),
             V::T(_) => Src::R(self.reg(v, RDX)),
         };
-        let [unread, misaligned, _] = self.check(false, m.size, m.size, ra);
-        let [unwritten, ..] = self.check(true, m.size, 1, ra);
+        let [unread, misaligned, _] = self.check(false, m.size as u16, m.size, ra);
+        let [unwritten, ..] = self.check(true, m.size as u16, 1, ra);
         let start = self.descs.len();
         self.descs.put(&[op::RMW]);
         self.descs.memop(m);

@@ -6,7 +6,7 @@
 //! that number as the kind of exit. Panics end at the functions here, never in generated frames.
 
 use super::describe::{Frame, Point, Reader, SPILLS};
-use crate::core::{Core, GRANULE};
+use crate::core::{Core, FAST_TLB, GRANULE, GRANULE_SHIFT};
 use racewalk_isa::fp::FpOp;
 use racewalk_isa::vec::VecOp;
 use racewalk_isa::{Access, Env, Exc, Helper, MemOp, Rmw, flags};
@@ -489,7 +489,15 @@ fn run_call(core: &mut Core, frame: &mut Frame, c: Call) -> Result<(), Stop> {
             }
             give(0, core.store_conditional(m, a[0], (a[1], a[2]))? as u64)
         }
-        op::PROBE => Env::probe(core, a[0], a[1], access_from(c.sub))?,
+        op::PROBE => {
+            let access = access_from(c.sub);
+            Env::probe(core, a[0], a[1], access)?;
+            // The addend for the accesses that follow, if one fast entry covers them all.
+            let tlb = if access == Access::Store { &core.tlb_write } else { &core.tlb_read };
+            let e = tlb[(a[0] >> GRANULE_SHIFT) as usize & (FAST_TLB - 1)];
+            let hit = a[1] <= GRANULE && a[0].wrapping_sub(e.tag) <= GRANULE - a[1];
+            give(0, if hit { e.addend } else { 0 })
+        }
         op::FP => {
             let mut args = [0; 6];
             args.copy_from_slice(&a[1..]);

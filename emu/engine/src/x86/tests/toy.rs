@@ -381,10 +381,23 @@ impl Gen<'_> {
         self.add(Step::Bin(0, x, k))
     }
     fn read(&mut self) {
-        match self.r.below(10) {
+        match self.r.below(11) {
             0..=5 => {
                 let (m, a) = (self.memop(&[1, 2, 4, 8]), self.address());
                 self.add(Step::Load(m, a));
+            }
+            10 => {
+                // Loads around a range that was probed.
+                let (a, n) = (self.address(), self.r.below(40) + 1);
+                let len = self.add(Step::K(n as u64));
+                self.steps.push(Step::Probe(a, len, Access::Load));
+                for _ in 0..self.r.below(8) {
+                    let k = (self.r.below(48) as u64).wrapping_sub(4);
+                    let k = self.add(Step::K(k));
+                    let at = self.add(Step::Bin(0, a, k));
+                    let m = self.memop(&[1, 2, 4, 8]);
+                    self.add(Step::Load(m, at));
+                }
             }
             6 => {
                 let (m, a) = (self.memop(&[16]), self.address());
