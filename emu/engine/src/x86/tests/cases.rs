@@ -203,6 +203,58 @@ fn a_panic_ends_at_the_slow_path() {
 }
 
 #[test]
+fn a_panic_ends_at_a_helper() {
+    static BAD: [Helper; 1] = [Helper {
+        name: "bad",
+        run: |e, a| {
+            e.set(6, a[0]);
+            panic!("a helper panics")
+        },
+        reads: &[],
+        writes: &[(6, 1)],
+        faults: true,
+    }];
+    #[derive(Clone, Copy)]
+    struct Bad;
+    impl Arch for Bad {
+        type Insn = u64;
+        const NAME: &'static str = "bad";
+        const SLOTS: usize = 8;
+        const INSN_ALIGN: u64 = 2;
+        fn insn_len(_: [u8; 2]) -> usize {
+            2
+        }
+        fn decode(pc: u64, _: &[u8]) -> u64 {
+            pc
+        }
+        fn exec<B: Backend>(b: &mut B, i: &u64) -> Sem<B> {
+            let k = b.k(*i);
+            b.set(5, k);
+            if *i == 4 {
+                b.helper(&BAD[0], &[k])?;
+            }
+            Ok(())
+        }
+        fn len(_: &u64) -> u8 {
+            2
+        }
+        fn pc(i: &u64) -> u64 {
+            *i
+        }
+        fn text(i: &u64) -> String {
+            i.to_string()
+        }
+    }
+    let mut arena = Arena::new(1 << 20).unwrap();
+    let t = translate::<Bad>(&mut arena, 2, &[2, 4, 6], 8, &|_| true).unwrap();
+    let mut m = Machine::new(1, None);
+    m.core.budget = 10;
+    // SAFETY: the arena lives, and the block is of the architecture that the slots are for.
+    assert_eq!(unsafe { enter(&mut m.core, t.entry) }, Exit::Panicked);
+    assert_eq!((m.core.pc, m.core.budget, m.core.slots[6]), (4, 9, 4));
+}
+
+#[test]
 fn links_are_patched_and_unpatched() {
     let jump = insns(vec![vec![Step::Goto(CODE + 100)]]);
     let there = [Insn { pc: CODE + 100, len: 2, steps: &[Step::Syscall(9, 1)] }];
