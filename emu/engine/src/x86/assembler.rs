@@ -457,6 +457,37 @@ impl Asm {
             _ => dynasm!(self.a ; .arch x64 ; mov [rax + Rq(addr)], Rq(s)),
         }
     }
+    /// `rdx = [rbx + rax + off] + addr`: the host address after a fast-TLB check.
+    pub fn host_address(&mut self, off: i32, addr: Reg) {
+        dynasm!(self.a ; .arch x64 ; mov rdx, [DWORD rbx + rax + off] ; add rdx, Rq(addr))
+    }
+    /// `rax = [rdx]`.
+    pub fn host_load(&mut self, w: Width) {
+        match w {
+            Width::W64 => dynasm!(self.a ; .arch x64 ; mov rax, [rdx]),
+            Width::W32 => dynasm!(self.a ; .arch x64 ; mov eax, [rdx]),
+        }
+    }
+    /// Compare and swap of `[rdx]`: `rax` expected and old, `rcx` new.
+    pub fn host_cas(&mut self, w: Width) {
+        match w {
+            Width::W64 => dynasm!(self.a ; .arch x64 ; lock cmpxchg [rdx], rcx),
+            Width::W32 => dynasm!(self.a ; .arch x64 ; lock cmpxchg [rdx], ecx),
+        }
+    }
+    /// Exchanges `[rdx]` with `rax`.
+    pub fn host_swap(&mut self, w: Width) {
+        match w {
+            Width::W64 => dynasm!(self.a ; .arch x64 ; xchg [rdx], rax),
+            Width::W32 => dynasm!(self.a ; .arch x64 ; xchg [rdx], eax),
+        }
+    }
+    /// A short conditional jump back to `at`.
+    pub fn jcc_back(&mut self, c: u8, at: usize) {
+        let d = at as i64 - (self.len() as i64 + 2);
+        debug_assert!(d >= -128);
+        self.raw(&[0x70 | c, d as u8])
+    }
     /// Full barrier.
     pub fn fence(&mut self) {
         dynasm!(self.a ; .arch x64 ; mfence)

@@ -152,9 +152,10 @@ impl Backend for Translator<'_> {
         match b {
             V::K(0) => a,
             V::K(k) if Self::fits(k) => {
-                let a = w.reg(a, RAX);
+                let ra = w.reg(a, RAX);
                 let (v, d) = w.fresh();
-                w.asm.lea_imm(d, a, k as i32);
+                w.asm.lea_imm(d, ra, k as i32);
+                w.derive(v, a, k as i64);
                 v
             }
             V::K(_) => self.alu(Alu::Add, a, b),
@@ -372,12 +373,12 @@ impl Backend for Translator<'_> {
     }
     fn load_pair(&mut self, m: MemOp, addr: V) -> Result<(V, V), Infallible> {
         self.work.begin();
-        let [h, l] = self.work.emit_access(op::LOAD_PAIR, MemOp { size: 16, ..m }, 0, &[addr]);
+        let [h, l] = self.work.emit_access(op::LOAD_PAIR, m, 0, &[addr]);
         Ok((h, l))
     }
     fn store_pair(&mut self, m: MemOp, addr: V, v: (V, V)) -> Result<(), Infallible> {
         self.work.begin();
-        let [] = self.work.emit_access(op::STORE_PAIR, MemOp { size: 16, ..m }, 0, &[addr, v.0, v.1]);
+        let [] = self.work.emit_access(op::STORE_PAIR, m, 0, &[addr, v.0, v.1]);
         Ok(())
     }
     fn rmw(&mut self, m: MemOp, op: Rmw, addr: V, v: V) -> Result<V, Infallible> {
@@ -386,8 +387,7 @@ impl Backend for Translator<'_> {
     }
     fn cas(&mut self, m: MemOp, addr: V, expected: V, new: V) -> Result<V, Infallible> {
         self.work.begin();
-        let [old] = self.work.emit_access(op::CAS, m, 0, &[addr, expected, new]);
-        Ok(old)
+        Ok(self.work.emit_cas(m, addr, expected, new))
     }
     fn cas_pair(&mut self, m: MemOp, addr: V, expected: (V, V), new: (V, V)) -> Result<(V, V), Infallible> {
         self.work.begin();

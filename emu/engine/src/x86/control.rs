@@ -19,7 +19,7 @@ const _: () = assert!(size_of::<JumpEntry>() == 16 && offset_of!(JumpEntry, pc) 
 /// What is put behind the code of a block.
 pub(super) enum Cold {
     /// A call that does `desc` and comes back; `jumps` lead to it (zero: none).
-    Slow { jumps: [usize; 2], back: usize, board: usize, desc: Range<usize> },
+    Slow { jumps: [usize; 3], back: usize, board: usize, desc: Range<usize> },
     /// The description of a call elsewhere, whose displacement is at `at`.
     Desc { at: usize, desc: Range<usize> },
     /// A side exit.
@@ -236,9 +236,9 @@ impl Work {
         self.ended = true;
         self.write_back();
         let c = self.emit_cond(c);
-        let at = self.asm.jcc(c);
+        let at = self.asm.jcc8(c);
         self.jump(fall.0, fall.1);
-        self.asm.bind(at);
+        self.asm.bind8(at);
         self.jump(taken.0, taken.1)
     }
 
@@ -251,10 +251,10 @@ impl Work {
         self.ended = true;
         self.write_back();
         let c = self.emit_cond(c);
-        let at = self.asm.jcc(c ^ 1);
+        let at = self.asm.jcc8(c ^ 1);
         self.copy_to(RAX, t);
         self.jump_rax();
-        self.asm.bind(at);
+        self.asm.bind8(at);
         self.jump(fall.0, fall.1)
     }
 

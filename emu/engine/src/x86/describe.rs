@@ -1,9 +1,9 @@
 //! Descriptions: bytes behind out-of-line calls that say what to do and, if the instruction does not complete,
 //! which registers hold which slots. Written while translating, read only on slow paths.
 //!
-//! A description is an operation's own operands followed by the state: the program counter (8 bytes), how many
-//! instructions of the block had not completed (2 bytes), the number of dirty slots (1 byte) and, for each, the
-//! slot and where its value is.
+//! A description is an operation's own operands followed by the state: how many instructions of the block had not
+//! completed (2 bytes; the top bit says that the address needs eight bytes), the program counter (4 or 8 bytes), the
+//! number of dirty slots (1 byte) and, for each, the slot and where its value is.
 
 use crate::core::Core;
 use racewalk_isa::{Endian, Exc, Family, FlagKind, MAX_SLOTS, MemOp, Slot, Width, flags};
@@ -40,6 +40,8 @@ const SIGNED: u8 = 19;
 const SPILL: u8 = 20;
 const SLOT: u8 = 21;
 const FLAGS: u8 = 22;
+/// In the count of a [`Point`]: the address takes eight bytes.
+const LONG: u16 = 0x8000;
 
 fn width(w: Width) -> u8 {
     (w == Width::W64) as u8
@@ -125,6 +127,19 @@ pub(super) trait Describe {
         self.flag_kind(family, kind);
         self.loc(a);
         self.loc(b)
+    }
+    /// Appends the first part of a state.
+    fn point(&mut self, pc: u64, refund: u16) {
+        match u32::try_from(pc) {
+            Ok(pc) => {
+                self.put(&refund.to_le_bytes());
+                self.put(&pc.to_le_bytes())
+            }
+            Err(_) => {
+                self.put(&(refund | LONG).to_le_bytes());
+                self.put(&pc.to_le_bytes())
+            }
+        }
     }
     /// Appends a family and a kind.
     fn flag_kind(&mut self, family: Family, kind: FlagKind) {
@@ -244,7 +259,9 @@ impl Reader {
     }
     /// The state's first part.
     pub fn point(&mut self) -> Point {
-        Point { pc: self.u64(), refund: u16::from_le_bytes(self.take()) }
+        let refund = u16::from_le_bytes(self.take());
+        let pc = if refund & LONG != 0 { self.u64() } else { self.u32() as u64 };
+        Point { pc, refund: refund & !LONG }
     }
     /// Writes the dirty slots to the core. All are read before the first is written: one may be a copy of the old
     /// value of another.

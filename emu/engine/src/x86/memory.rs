@@ -1,31 +1,54 @@
 //! Memory accesses: the fast-TLB check and the access inline, everything else behind a call.
 
-use super::assembler::{RCX, RDX};
+use super::assembler::{Alu, RAX, RCX, RDX, Src, cc};
 use super::control::Cold;
 use super::describe::Describe;
 use super::trampoline::{access_code, board, op, rmw_code};
-use super::values::{V, Work};
+use super::values::{Probed, V, Work};
 use crate::core::{Core, FAST_TLB, FastEntry, GRANULE};
-use racewalk_isa::{Access, Endian, MemOp, Rmw};
+use racewalk_isa::{Access, Endian, MemOp, Rmw, Width};
 use std::mem::{offset_of, size_of};
 
 /// Extracts the index of a fast-TLB entry, times its size, from an address shifted right by eight.
 const TLB_MASK: i32 = ((FAST_TLB - 1) * size_of::<FastEntry>()) as i32;
+const READ_ADDEND: i32 = (offset_of!(Core, tlb_read) + offset_of!(FastEntry, addend)) as i32;
+const WRITE_ADDEND: i32 = (offset_of!(Core, tlb_write) + offset_of!(FastEntry, addend)) as i32;
 const _: () = assert!(size_of::<FastEntry>() == 16 && GRANULE == 4096 && offset_of!(FastEntry, tag) == 0);
 
 impl Work {
     /// Emits the check that `len` bytes at `addr` are in a half of the fast TLB. Returns the jump for a miss and the
     /// register that holds the address.
-    fn check(&mut self, store: bool, len: u8, align: u8, addr: u8) -> [usize; 2] {
+    fn check(&mut self, store: bool, len: u16, align: u8, addr: u8) -> [usize; 3] {
         let tlb = if store { offset_of!(Core, tlb_write) } else { offset_of!(Core, tlb_read) } as i32;
         let misaligned = if align > 1 {
             self.asm.test_imm(addr, align as i32 - 1);
-            self.asm.jcc(super::assembler::cc::NE)
+            self.asm.jcc(cc::NE)
         } else {
             0
         };
         let miss = self.asm.tlb_check(addr, tlb, TLB_MASK, GRANULE as i32 - len as i32);
-        [miss, misaligned]
+        [miss, misaligned, 0]
+    }
+
+    /// Emits what makes `rax` the addend for an access at `addr`, which is in the register `ra`: the check of the fast
+    /// TLB, or just the addend of a probe that covers the access. Returns the jumps to the slow path.
+    fn reach(&mut self, store: bool, m: MemOp, addr: V, ra: u8) -> [usize; 3] {
+        if m.align.is_none()
+            && let Some((root, offset)) = self.root(addr)
+            && let Some(p) = self.probed.iter().copied().find(|p| {
+                let from = offset.wrapping_sub(p.offset);
+                p.store == store && p.root == root && from >= 0 && from <= p.len - m.size as i64
+            })
+        {
+            let r = self.reg(p.addend, RAX);
+            self.asm.mov(RAX, r);
+            self.asm.test(Width::W64, RAX);
+            return [self.asm.jcc(cc::E), 0, 0];
+        }
+        let align = if m.align.is_some() { m.size } else { 1 };
+        let jumps = self.check(store, m.size as u16, align, ra);
+        self.asm.tlb_addend(if store { WRITE_ADDEND } else { READ_ADDEND });
+        jumps
     }
 
     /// Emits a load.
@@ -38,12 +61,10 @@ impl Work {
             return v;
         }
         let ra = self.reg(addr, RCX);
-        let align = if m.align.is_some() { m.size } else { 1 };
-        let jumps = self.check(false, m.size, align, ra);
+        let jumps = self.reach(false, m, addr, ra);
         let start = self.descs.len();
         self.describe_load(m, addr, d);
         self.describe_state(self.pc, self.left);
-        self.asm.tlb_addend(offset_of!(Core, tlb_read) as i32 + offset_of!(FastEntry, addend) as i32);
         self.asm.guest_load(d, ra, m.size, m.signed, m.endian == Endian::Big, self.movbe);
         let desc = start..self.descs.len();
         self.cold.push(Cold::Slow { jumps, back: self.asm.len(), board: board::LOAD, desc });
@@ -74,10 +95,8 @@ impl Work {
         if slow {
             return self.emit_call(board::STORE, start);
         }
-        let align = if m.align.is_some() { m.size } else { 1 };
-        let jumps = self.check(true, m.size, align, ra);
+        let jumps = self.reach(true, m, addr, ra);
         self.describe_state(self.pc, self.left);
-        self.asm.tlb_addend(offset_of!(Core, tlb_write) as i32 + offset_of!(FastEntry, addend) as i32);
         let swap = m.endian == Endian::Big;
         match v {
             V::K(k) => {
@@ -91,19 +110,28 @@ impl Work {
         self.cold.push(Cold::Slow { jumps, back: self.asm.len(), board: board::STORE, desc });
     }
 
-    /// Emits a probe: inline if the length is known and at most 64.
+    /// Emits a probe: inline if the length is known. The addend it finds serves the accesses that follow in the
+    /// instruction; it is zero if there is none (the range crosses pages, or the page is not in the fast TLB).
     pub(super) fn emit_probe(&mut self, addr: V, len: V, access: Access) {
         match len {
             V::K(0) => return,
-            V::K(n) if n <= 64 && access != Access::Fetch => {
+            V::K(n) if n <= GRANULE && access != Access::Fetch => {
+                let store = access == Access::Store;
+                let (addend, d) = self.fresh();
                 let ra = self.reg(addr, RCX);
-                let jumps = self.check(access == Access::Store, n as u8, 1, ra);
+                let jumps = self.check(store, n as u16, 1, ra);
                 let start = self.descs.len();
                 self.describe_op(op::PROBE, access_code(access));
-                self.describe_call(&[addr, len], &[]);
+                self.describe_call(&[addr, len], &[d]);
                 self.describe_state(self.pc, self.left);
+                self.asm.tlb_addend(if store { WRITE_ADDEND } else { READ_ADDEND });
+                self.asm.mov(d, RAX);
                 let desc = start..self.descs.len();
-                return self.cold.push(Cold::Slow { jumps, back: self.asm.len(), board: board::CALL, desc });
+                self.cold.push(Cold::Slow { jumps, back: self.asm.len(), board: board::CALL, desc });
+                if let Some((root, offset)) = self.root(addr) {
+                    self.probed.push(Probed { root, offset, len: n as i64, store, addend })
+                }
+                return;
             }
             _ => {}
         }
@@ -173,9 +201,112 @@ impl Work {
         values
     }
 
-    /// Emits an atomic read-modify-write.
+    // ---- atomics ------------------------------------------------------------------------------------------
+
+    /// The end of an inline atomic: what `rax` has, in the byte order and width of `m`, into `d`.
+    fn take_old(&mut self, m: MemOp, d: u8) {
+        if m.endian == Endian::Big {
+            self.asm.bswap(RAX, m.size)
+        }
+        match (m.size, m.signed) {
+            (4, true) => self.asm.sx(d, RAX, 32),
+            (4, false) => self.asm.mov32(d, RAX),
+            _ => self.asm.mov(d, RAX),
+        }
+    }
+
+    /// Emits a compare and swap. Inline for aligned words and doublewords.
+    pub(super) fn emit_cas(&mut self, m: MemOp, addr: V, expected: V, new: V) -> V {
+        if m.space != 0 || m.size < 4 {
+            let [old] = self.emit_access(op::CAS, m, 0, &[addr, expected, new]);
+            return old;
+        }
+        let w = if m.size == 8 { Width::W64 } else { Width::W32 };
+        let (v, d) = self.fresh();
+        let ra = self.reg(addr, RCX);
+        let jumps = self.check(true, m.size as u16, m.size, ra);
+        let start = self.descs.len();
+        self.descs.put(&[op::CAS]);
+        self.descs.memop(m);
+        self.descs.put(&[0]);
+        self.describe_call(&[addr, expected, new], &[d]);
+        self.describe_state(self.pc, self.left);
+        self.asm.host_address(WRITE_ADDEND, ra);
+        self.copy_to(RAX, expected);
+        self.copy_to(RCX, new);
+        if m.endian == Endian::Big {
+            self.asm.bswap(RAX, m.size);
+            self.asm.bswap(RCX, m.size)
+        }
+        self.asm.host_cas(w);
+        self.take_old(m, d);
+        let desc = start..self.descs.len();
+        self.cold.push(Cold::Slow { jumps, back: self.asm.len(), board: board::CALL, desc });
+        v
+    }
+
+    /// Emits an atomic read-modify-write. Inline if aligned; the page must be in both halves of the fast TLB, since
+    /// the operation reads before it writes.
     pub(super) fn emit_rmw(&mut self, m: MemOp, op: Rmw, addr: V, v: V) -> V {
-        let [old] = self.emit_access(op::RMW, m, rmw_code(op), &[addr, v]);
+        let short = match v {
+            V::K(k) => k as i64 as i32 as i64 == k as i64,
+            V::T(_) => true,
+        };
+        if m.space != 0 || m.size < 4 || (!short && op != Rmw::Swap) {
+            let [old] = self.emit_access(op::RMW, m, rmw_code(op), &[addr, v]);
+            return old;
+        }
+        let w = if m.size == 8 { Width::W64 } else { Width::W32 };
+        let big = m.endian == Endian::Big;
+        let (old, d) = self.fresh();
+        let ra = self.reg(addr, RCX);
+        let operand = match v {
+            V::K(k) => Src::I(k as i32),
+            V::T(_) => Src::R(self.reg(v, RDX)),
+        };
+        let [unread, misaligned, _] = self.check(false, m.size as u16, m.size, ra);
+        let [unwritten, ..] = self.check(true, m.size as u16, 1, ra);
+        let start = self.descs.len();
+        self.descs.put(&[op::RMW]);
+        self.descs.memop(m);
+        self.descs.put(&[rmw_code(op)]);
+        self.describe_call(&[addr, v], &[d]);
+        self.describe_state(self.pc, self.left);
+        self.asm.host_address(WRITE_ADDEND, ra);
+        let alu = match op {
+            Rmw::Add => Some(Alu::Add),
+            Rmw::And => Some(Alu::And),
+            Rmw::Or => Some(Alu::Or),
+            Rmw::Xor => Some(Alu::Xor),
+            Rmw::Swap => None,
+        };
+        match alu {
+            None => {
+                self.copy_to(RAX, v);
+                if big {
+                    self.asm.bswap(RAX, m.size)
+                }
+                self.asm.host_swap(w)
+            }
+            Some(alu) => {
+                self.asm.host_load(w);
+                let again = self.asm.len();
+                self.asm.mov(RCX, RAX);
+                if big {
+                    self.asm.bswap(RCX, m.size)
+                }
+                self.asm.alu(alu, w, RCX, operand);
+                if big {
+                    self.asm.bswap(RCX, m.size)
+                }
+                self.asm.host_cas(w);
+                self.asm.jcc_back(cc::NE, again)
+            }
+        }
+        self.take_old(m, d);
+        let desc = start..self.descs.len();
+        let jumps = [unread, unwritten, misaligned];
+        self.cold.push(Cold::Slow { jumps, back: self.asm.len(), board: board::CALL, desc });
         old
     }
 }

@@ -5,6 +5,9 @@
 //! in its middle (accesses that miss the fast TLB, traps) goes through out-of-line calls that carry a description of
 //! where every changed register is, so that the state is exact without code for it.
 //!
+//! The budget is in a host register while generated code runs. During a slow path `core.budget` is what the
+//! interpreter's would be: all instructions before the current one have been counted.
+//!
 //! [`Backend`]: racewalk_isa::Backend
 
 mod arena;
@@ -94,7 +97,10 @@ pub fn translate<A: Arch>(
         Some(w) => w,
         None => Box::new(values::Work::new(arena.ops.clone())),
     };
-    let insns = &insns[..insns.len().min(MAX_INSNS)];
+    let (insns, next) = match insns.get(MAX_INSNS) {
+        Some(i) => (&insns[..MAX_INSNS], A::pc(i)),
+        None => (insns, next),
+    };
     let origin = arena.next();
     let mut whole = insns.len();
     // An instruction that cannot be translated ends the block: the second try stops before it.
@@ -109,7 +115,7 @@ pub fn translate<A: Arch>(
     if done { Ok(Translated { entry, bytes, links }) } else { Err(ArenaFull) }
 }
 
-/// Longest block.
+/// Longest block; what is longer continues in another one.
 const MAX_INSNS: usize = 4096;
 
 /// Emits the first `whole` instructions, and an exit to the interpreter for the one after them if there is one.

@@ -6,7 +6,7 @@
 //! that number as the kind of exit. Panics end at the functions here, never in generated frames.
 
 use super::describe::{Frame, Point, Reader, SPILLS};
-use crate::core::{Core, GRANULE};
+use crate::core::{Core, FAST_TLB, GRANULE, GRANULE_SHIFT};
 use racewalk_isa::fp::FpOp;
 use racewalk_isa::vec::VecOp;
 use racewalk_isa::{Access, Env, Exc, Helper, MemOp, Rmw, flags};
@@ -319,12 +319,12 @@ fn check_aligned(m: MemOp, addr: u64) -> Result<(), Exc> {
     }
 }
 
-/// Before a store: faults as it would, and leaves stores to frames that have code to the interpreter.
-fn before_store(core: &mut Core, m: MemOp, addr: u64) -> Result<(), Stop> {
+/// Before a store of `len` bytes: faults as it would, and leaves stores to frames that have code to the interpreter.
+fn before_store(core: &mut Core, m: MemOp, addr: u64, len: u64) -> Result<(), Stop> {
     check_aligned(m, addr)?;
     let mut code = !core.piece(addr, Access::Store, m.space)?.cacheable;
     let room = GRANULE - (addr & (GRANULE - 1));
-    if room < m.size as u64 {
+    if room < len {
         // A fault in the second page names its first byte, as the interpreter's does.
         code |= !core.piece(addr.wrapping_add(room), Access::Store, m.space)?.cacheable
     }
@@ -354,7 +354,7 @@ unsafe extern "C" fn store(core: *mut Core, frame: *mut Frame) -> u64 {
             frame,
             |d, core, frame| (d.memop(), d.value(core, frame), d.value(core, frame)),
             |core, _, (m, addr, v)| {
-                before_store(core, m, addr)?;
+                before_store(core, m, addr, m.size as u64)?;
                 // The page is in the fast TLB now, so this does not translate a second time.
                 core.store(MemOp { align: None, ..m }, addr, v)?;
                 Ok(())
@@ -444,24 +444,24 @@ fn run_call(core: &mut Core, frame: &mut Frame, c: Call) -> Result<(), Stop> {
             give(1, l)
         }
         op::STORE_PAIR => {
-            before_store(core, m, a[0])?;
+            before_store(core, m, a[0], 16)?;
             core.store_pair(m, a[0], (a[1], a[2]))?
         }
         op::RMW => {
             check_aligned(m, a[0])?;
             // The interpreter's order: the load faults before the store.
             core.load(MemOp { align: None, ..m }, a[0])?;
-            before_store(core, m, a[0])?;
+            before_store(core, m, a[0], m.size as u64)?;
             give(0, core.rmw(m, rmw_from(c.sub), a[0], a[1])?)
         }
         op::CAS => {
-            before_store(core, m, a[0])?;
+            before_store(core, m, a[0], m.size as u64)?;
             give(0, core.cas(m, a[0], a[1], a[2])?)
         }
         op::CAS_PAIR => {
             check_aligned(m, a[0])?;
             if a[0] & 15 == 0 {
-                before_store(core, m, a[0])?
+                before_store(core, m, a[0], 16)?
             }
             let (h, l) = core.cas_pair(m, a[0], (a[1], a[2]), (a[3], a[4]))?;
             give(0, h);
@@ -478,7 +478,7 @@ fn run_call(core: &mut Core, frame: &mut Frame, c: Call) -> Result<(), Stop> {
             let unmodelled = m.size == 16 && a[0] & 15 != 0;
             check_aligned(m, a[0])?;
             if r.size == m.size && r.addr == a[0] && !unmodelled {
-                match before_store(core, m, a[0]) {
+                match before_store(core, m, a[0], m.size as u64) {
                     Err(Stop::Exc(e)) => {
                         // As in the interpreter, a store-conditional that faults has lost its reservation.
                         core.reservation = Default::default();
@@ -489,7 +489,15 @@ fn run_call(core: &mut Core, frame: &mut Frame, c: Call) -> Result<(), Stop> {
             }
             give(0, core.store_conditional(m, a[0], (a[1], a[2]))? as u64)
         }
-        op::PROBE => Env::probe(core, a[0], a[1], access_from(c.sub))?,
+        op::PROBE => {
+            let access = access_from(c.sub);
+            Env::probe(core, a[0], a[1], access)?;
+            // The addend for the accesses that follow, if one fast entry covers them all.
+            let tlb = if access == Access::Store { &core.tlb_write } else { &core.tlb_read };
+            let e = tlb[(a[0] >> GRANULE_SHIFT) as usize & (FAST_TLB - 1)];
+            let hit = a[1] <= GRANULE && a[0].wrapping_sub(e.tag) <= GRANULE - a[1];
+            give(0, if hit { e.addend } else { 0 })
+        }
         op::FP => {
             let mut args = [0; 6];
             args.copy_from_slice(&a[1..]);

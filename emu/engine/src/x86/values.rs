@@ -32,6 +32,21 @@ struct Val {
     home: Slot,
     refs: u16,
     alive: bool,
+    /// The value this one is at a constant distance from (itself, if none is known), and the distance.
+    root: u32,
+    offset: i64,
+}
+
+/// A range that the current instruction has probed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Probed {
+    /// What its address is, as [`Work::root`] tells.
+    pub root: u32,
+    pub offset: i64,
+    pub len: i64,
+    pub store: bool,
+    /// The addend for its host address, or zero.
+    pub addend: V,
 }
 
 /// What a slot has, as far as the translator knows.
@@ -96,6 +111,7 @@ pub(super) struct Saved {
     spills: u64,
     cur: [Cur; MAX_SLOTS],
     home: [u16; MAX_SLOTS],
+    probed: usize,
 }
 
 /// A translation in progress. Kept between blocks for its memory.
@@ -120,6 +136,8 @@ pub(super) struct Work {
     pub descs: Vec<u8>,
     pub cold: Vec<Cold>,
     pub links: Vec<(usize, u64)>,
+    pub probed: Vec<Probed>,
+    serial: u32,
     /// Offset in the arena at which the code will be.
     pub origin: usize,
     /// This instruction's address and that of the one after it.
@@ -159,6 +177,8 @@ impl Work {
             descs: Vec::new(),
             cold: Vec::new(),
             links: Vec::new(),
+            probed: Vec::new(),
+            serial: 0,
             origin: 0,
             pc: 0,
             next: 0,
@@ -188,6 +208,8 @@ impl Work {
         self.descs.clear();
         self.cold.clear();
         self.links.clear();
+        self.probed.clear();
+        self.serial = 0;
         self.origin = origin;
         self.bail = false;
     }
@@ -202,6 +224,7 @@ impl Work {
     /// Ends an instruction: values that nothing names are gone.
     pub fn end_insn(&mut self) {
         self.lock = 0;
+        self.probed.clear();
         while let Some(i) = self.touched.pop() {
             let v = &mut self.vals[i as usize];
             if !v.alive || v.refs != 0 {
@@ -282,7 +305,9 @@ impl Work {
     }
 
     fn new_val(&mut self, reg: u8) -> u16 {
-        let v = Val { reg, spill: NONE8, home: NONE, refs: 0, alive: true };
+        self.serial += 1;
+        let root = self.serial;
+        let v = Val { reg, spill: NONE8, home: NONE, refs: 0, alive: true, root, offset: 0 };
         let i = match self.free_vals.pop() {
             Some(i) => {
                 self.vals[i as usize] = v;
@@ -303,6 +328,27 @@ impl Work {
         let i = self.new_val(r);
         self.regs[r as usize] = i;
         (V::T(i), r)
+    }
+
+    /// Remembers that `v` is `a + offset`.
+    pub fn derive(&mut self, v: V, a: V, offset: i64) {
+        if let (V::T(v), V::T(a)) = (v, a) {
+            let a = self.vals[a as usize];
+            let v = &mut self.vals[v as usize];
+            v.root = a.root;
+            v.offset = a.offset.wrapping_add(offset)
+        }
+    }
+
+    /// A number for the value that `v` is at a constant distance from, and the distance.
+    pub fn root(&self, v: V) -> Option<(u32, i64)> {
+        match v {
+            V::T(i) => {
+                let v = self.vals[i as usize];
+                Some((v.root, v.offset))
+            }
+            V::K(_) => None,
+        }
     }
 
     /// The register of a value in the table, locked; loads it if it has none.
@@ -538,8 +584,7 @@ impl Work {
     /// completed, dirty slots.
     pub fn describe_state(&mut self, pc: u64, refund: u16) {
         let mut d = std::mem::take(&mut self.descs);
-        d.put(&pc.to_le_bytes());
-        d.put(&refund.to_le_bytes());
+        d.point(pc, refund);
         d.put(&[self.dirty.count() as u8]);
         for s in self.dirty.iter() {
             d.put(&[s as u8]);
@@ -581,6 +626,7 @@ impl Work {
             spills: self.spills,
             cur: self.cur,
             home: self.home,
+            probed: self.probed.len(),
         }
     }
 
@@ -622,6 +668,7 @@ impl Work {
         self.spills = saved.spills;
         self.cur = saved.cur;
         self.home = saved.home;
+        self.probed.truncate(saved.probed);
         self.dirty = Slots::default();
         self.lock = 0;
         for s in changed.iter() {

@@ -203,6 +203,58 @@ fn a_panic_ends_at_the_slow_path() {
 }
 
 #[test]
+fn a_panic_ends_at_a_helper() {
+    static BAD: [Helper; 1] = [Helper {
+        name: "bad",
+        run: |e, a| {
+            e.set(6, a[0]);
+            panic!("a helper panics")
+        },
+        reads: &[],
+        writes: &[(6, 1)],
+        faults: true,
+    }];
+    #[derive(Clone, Copy)]
+    struct Bad;
+    impl Arch for Bad {
+        type Insn = u64;
+        const NAME: &'static str = "bad";
+        const SLOTS: usize = 8;
+        const INSN_ALIGN: u64 = 2;
+        fn insn_len(_: [u8; 2]) -> usize {
+            2
+        }
+        fn decode(pc: u64, _: &[u8]) -> u64 {
+            pc
+        }
+        fn exec<B: Backend>(b: &mut B, i: &u64) -> Sem<B> {
+            let k = b.k(*i);
+            b.set(5, k);
+            if *i == 4 {
+                b.helper(&BAD[0], &[k])?;
+            }
+            Ok(())
+        }
+        fn len(_: &u64) -> u8 {
+            2
+        }
+        fn pc(i: &u64) -> u64 {
+            *i
+        }
+        fn text(i: &u64) -> String {
+            i.to_string()
+        }
+    }
+    let mut arena = Arena::new(1 << 20).unwrap();
+    let t = translate::<Bad>(&mut arena, 2, &[2, 4, 6], 8, &|_| true).unwrap();
+    let mut m = Machine::new(1, None);
+    m.core.budget = 10;
+    // SAFETY: the arena lives, and the block is of the architecture that the slots are for.
+    assert_eq!(unsafe { enter(&mut m.core, t.entry) }, Exit::Panicked);
+    assert_eq!((m.core.pc, m.core.budget, m.core.slots[6]), (4, 9, 4));
+}
+
+#[test]
 fn links_are_patched_and_unpatched() {
     let jump = insns(vec![vec![Step::Goto(CODE + 100)]]);
     let there = [Insn { pc: CODE + 100, len: 2, steps: &[Step::Syscall(9, 1)] }];
@@ -328,4 +380,66 @@ fn division_never_traps_the_host() {
         s.extend([Step::Helper(0, [0, 1])]);
         both(&insns(vec![s, t]), 1);
     }
+}
+
+#[test]
+fn atomics_are_atomic_between_cpus() {
+    const ROUNDS: u64 = 20_000;
+    // Adds one to a word and three to a doubleword, in both byte orders, and counts down.
+    let step = |m: MemOp, at: u64, k: u64| {
+        vec![Step::K(BASE + at), Step::K(k), Step::Rmw(m, Rmw::Add, 0, 1), Step::Set(2, 2)]
+    };
+    // Adds one by compare and swap: one instruction loads, the next swaps and counts the failures.
+    let load = vec![Step::K(BASE + 32), Step::Load(MemOp::be(8), 0), Step::Set(3, 1)];
+    let swap = vec![
+        Step::K(BASE + 32),
+        Step::Get(3),
+        Step::K(1),
+        Step::Bin(0, 1, 2),
+        Step::Cas(MemOp::be(8), 0, 1, 3),
+        Step::Cmp(Width::W64, Cc::Eq, 4, 1),
+        Step::C2v(0),
+        Step::Get(4),
+        Step::Bin(0, 6, 5),
+        Step::Set(4, 7),
+    ];
+    let block = insns(vec![
+        step(MemOp::be(4), 0, 1),
+        step(MemOp::be(8), 8, 3),
+        step(MemOp::le(4), 16, 1),
+        step(MemOp::le(8), 24, 3),
+        load,
+        swap,
+        vec![Step::Goto(CODE)],
+    ]);
+    let mut arena = Arena::new(1 << 20).unwrap();
+    let t = translate::<Toy>(&mut arena, CODE, &block, CODE + 14, &|_| true).unwrap();
+    arena.patch(t.links[0].site, t.entry);
+    let first = Machine::new(1, None);
+    let memory = first.memory.clone();
+    // SAFETY: nobody runs yet.
+    unsafe { std::slice::from_raw_parts_mut(memory.at(), 64) }.fill(0);
+    let run = &|mut core: Box<crate::Core>| {
+        core.slots[4] = 0;
+        core.budget = 7 * ROUNDS as i64;
+        // SAFETY: the arena lives, and the block is the toy's.
+        assert_eq!(unsafe { enter(&mut core, t.entry) }, Exit::Poll);
+        core.slots[4]
+    };
+    let swapped: u64 = std::thread::scope(|s| {
+        let mut mmu = Flat::new(&mut Rng(2));
+        mmu.memory = memory.clone();
+        let second = crate::Core::new(Box::new(mmu), Default::default());
+        let other = s.spawn(move || run(second));
+        run(first.core) + other.join().unwrap()
+    });
+    // SAFETY: nobody runs any more.
+    let b = unsafe { std::slice::from_raw_parts(memory.at(), 64) };
+    let word = |at: usize| b[at..at + 8].try_into().unwrap();
+    assert_eq!(u32::from_be_bytes(b[..4].try_into().unwrap()) as u64, 2 * ROUNDS);
+    assert_eq!(u64::from_be_bytes(word(8)), 6 * ROUNDS);
+    assert_eq!(u32::from_le_bytes(b[16..20].try_into().unwrap()) as u64, 2 * ROUNDS);
+    assert_eq!(u64::from_le_bytes(word(24)), 6 * ROUNDS);
+    assert_eq!(u64::from_be_bytes(word(32)), swapped);
+    assert!(swapped >= ROUNDS);
 }

@@ -15,7 +15,7 @@ use toy::*;
 
 struct Machine {
     core: Box<Core>,
-    memory: *mut u8,
+    memory: Arc<Memory>,
     fault: Fault,
     signal: Arc<AtomicU32>,
 }
@@ -23,7 +23,8 @@ struct Machine {
 impl Machine {
     fn new(seed: u64, explosive: Option<u64>) -> Machine {
         let mut r = Rng(seed);
-        let (mut mmu, memory) = Flat::new(&mut r);
+        let mut mmu = Flat::new(&mut r);
+        let memory = mmu.memory.clone();
         mmu.explosive = explosive;
         let fault = mmu.fault.clone();
         let signal = Arc::new(AtomicU32::new(0));
@@ -37,7 +38,7 @@ impl Machine {
     }
     fn bytes(&self) -> Vec<u8> {
         // SAFETY: the memory lives as long as the core, and nobody writes to it now.
-        unsafe { std::slice::from_raw_parts(self.memory, PAGES * 4096) }.to_vec()
+        unsafe { std::slice::from_raw_parts(self.memory.at(), PAGES * 4096) }.to_vec()
     }
     /// One instruction in the interpreter; counts it if it completes.
     fn step(&mut self, p: &Program) -> Result<Left, Exc> {
@@ -92,8 +93,8 @@ fn differ(seed: u64, blocks: usize, longest: usize, rounds: usize, seen: &mut Se
     let (mut a, mut b) = (Machine::new(seed ^ 1, None), Machine::new(seed ^ 1, None));
     let mut patched = Vec::new();
     let random_block = |r: &mut Rng| p.blocks[r.below(p.blocks.len())].0;
-    a.core.pc = CODE;
-    b.core.pc = CODE;
+    a.core.pc = p.blocks[0].0;
+    b.core.pc = a.core.pc;
     for round in 0..rounds {
         let budget = r.below(200) as i64;
         a.core.budget = budget;
@@ -186,7 +187,7 @@ fn differ(seed: u64, blocks: usize, longest: usize, rounds: usize, seen: &mut Se
             if a.bytes() != b.bytes() || round % 64 == 63 {
                 for m in [&a, &b] {
                     // SAFETY: all of the memory, which nobody uses now.
-                    unsafe { std::slice::from_raw_parts_mut(m.memory, PAGES * 4096) }
+                    unsafe { std::slice::from_raw_parts_mut(m.memory.at(), PAGES * 4096) }
                         .copy_from_slice(&a.bytes())
                 }
             }

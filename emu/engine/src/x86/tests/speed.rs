@@ -183,7 +183,7 @@ fn speed() {
     let insns: Vec<Insn> =
         ops.into_iter().enumerate().map(|(i, op)| Insn { pc: pc + 4 * i as u64, op }).collect();
     let t = translate::<Plain>(&mut arena, pc, &insns, pc + 32, &|_| true).unwrap();
-    let (mmu, _memory) = Flat::new(&mut r);
+    let mmu = Flat::new(&mut r);
     let mut core = Core::new(Box::new(mmu), Arc::new(AtomicU32::new(0)));
     core.slots[5] = BASE;
     core.slots[7] = BASE | 0x3ff8;
@@ -196,5 +196,10 @@ fn speed() {
     let exit = unsafe { enter(&mut core, t.entry) };
     let ns = start.elapsed().as_secs_f64() * 1e9;
     assert_eq!(exit, Exit::Poll);
+    if let Ok(path) = std::env::var("RACEWALK_DUMP") {
+        // SAFETY: the bytes of a block in a live arena.
+        let code = unsafe { std::slice::from_raw_parts(t.entry as *const u8, t.bytes) };
+        std::fs::write(path, code).unwrap()
+    }
     println!("loop: {:.3} ns per instruction, {} bytes", ns / 400e6, t.bytes);
 }

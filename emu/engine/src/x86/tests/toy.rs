@@ -381,10 +381,23 @@ impl Gen<'_> {
         self.add(Step::Bin(0, x, k))
     }
     fn read(&mut self) {
-        match self.r.below(10) {
+        match self.r.below(11) {
             0..=5 => {
                 let (m, a) = (self.memop(&[1, 2, 4, 8]), self.address());
                 self.add(Step::Load(m, a));
+            }
+            10 => {
+                // Loads around a range that was probed.
+                let (a, n) = (self.address(), self.r.below(40) + 1);
+                let len = self.add(Step::K(n as u64));
+                self.steps.push(Step::Probe(a, len, Access::Load));
+                for _ in 0..self.r.below(8) {
+                    let k = (self.r.below(48) as u64).wrapping_sub(4);
+                    let k = self.add(Step::K(k));
+                    let at = self.add(Step::Bin(0, a, k));
+                    let m = self.memop(&[1, 2, 4, 8]);
+                    self.add(Step::Load(m, at));
+                }
             }
             6 => {
                 let (m, a) = (self.memop(&[16]), self.address());
@@ -590,7 +603,8 @@ pub fn program(r: &mut Rng, blocks: usize, longest: usize) -> Program {
     let lens: Vec<Vec<u8>> =
         (0..blocks).map(|_| (0..r.below(longest) + 1).map(|_| r.pick(&[2, 4, 6])).collect()).collect();
     let mut starts = Vec::new();
-    let mut pc = CODE;
+    // Some programs are where addresses need more than 32 bits.
+    let mut pc = if r.chance(30) { CODE << 20 } else { CODE };
     for l in &lens {
         starts.push(pc);
         pc += l.iter().map(|l| *l as u64).sum::<u64>();
@@ -689,38 +703,53 @@ pub fn program(r: &mut Rng, blocks: usize, longest: usize) -> Program {
 /// The last fault: address and access.
 pub type Fault = Arc<Mutex<Option<(u64, Access)>>>;
 
-/// Flat memory of [`PAGES`] pages at [`BASE`].
-pub struct Flat {
-    memory: *mut u8,
-    pub fault: Fault,
-    /// Translating this page panics.
-    pub explosive: Option<u64>,
-}
+/// Bytes that CPUs share.
+pub struct Memory(*mut u8);
 
-// SAFETY: the allocation is reached through raw pointers only, by one CPU.
-unsafe impl Send for Flat {}
+// SAFETY: reached through raw pointers and single instructions only.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
 
 fn layout() -> std::alloc::Layout {
     std::alloc::Layout::from_size_align(PAGES * 4096, 4096).expect("a page is a valid alignment")
 }
 
-impl Flat {
-    pub fn new(r: &mut Rng) -> (Flat, *mut u8) {
+impl Memory {
+    fn new() -> Memory {
         // SAFETY: the layout is not empty.
-        let memory = unsafe { std::alloc::alloc_zeroed(layout()) };
-        assert!(!memory.is_null());
-        for i in 0..PAGES * 512 {
-            // SAFETY: in bounds and aligned.
-            unsafe { memory.cast::<u64>().add(i).write(r.number()) }
-        }
-        (Flat { memory, fault: Fault::default(), explosive: None }, memory)
+        let p = unsafe { std::alloc::alloc_zeroed(layout()) };
+        assert!(!p.is_null());
+        Memory(p)
+    }
+    pub fn at(&self) -> *mut u8 {
+        self.0
     }
 }
 
-impl Drop for Flat {
+impl Drop for Memory {
     fn drop(&mut self) {
         // SAFETY: allocated with the same layout.
-        unsafe { std::alloc::dealloc(self.memory, layout()) }
+        unsafe { std::alloc::dealloc(self.0, layout()) }
+    }
+}
+
+/// Flat memory of [`PAGES`] pages at [`BASE`].
+pub struct Flat {
+    pub memory: Arc<Memory>,
+    pub fault: Fault,
+    /// Translating this page panics.
+    pub explosive: Option<u64>,
+}
+
+impl Flat {
+    pub fn new(r: &mut Rng) -> Flat {
+        let memory = Arc::new(Memory::new());
+        for i in 0..PAGES * 512 {
+            // SAFETY: in bounds and aligned.
+            unsafe { memory.at().cast::<u64>().add(i).write(r.number()) }
+        }
+        Flat { memory, fault: Fault::default(), explosive: None }
     }
 }
 
@@ -738,7 +767,7 @@ impl Mmu for Flat {
         let offset = (addr - BASE) as usize;
         Ok(Piece {
             // SAFETY: in bounds.
-            host: unsafe { self.memory.add(offset) },
+            host: unsafe { self.memory.at().add(offset) },
             paddr: Paddr(offset as u64),
             cacheable: !(kind == Use::Code && access == Access::Store),
         })
