@@ -160,17 +160,6 @@ impl Core {
         self.write_space(addr, &bytes[..m.size as usize], m.space)
     }
 
-    /// Whether a store of `len` bytes at `addr` would hit a frame that has code, so that translated code leaves it
-    /// to the interpreter. Faults as the store would.
-    pub fn store_hits_code(&mut self, addr: u64, len: u64, space: u8) -> Result<bool, Exc> {
-        let a = self.piece(addr, Access::Store, space)?;
-        if !Self::crosses(addr, len) {
-            return Ok(!a.cacheable);
-        }
-        let b = self.piece(addr.wrapping_add(len - 1), Access::Store, space)?;
-        Ok(!a.cacheable || !b.cacheable)
-    }
-
     fn pieces(
         &mut self,
         addr: u64,
