@@ -97,7 +97,14 @@ impl Core {
 
     /// The piece at `addr` for an access of `len` bytes that does not leave its granule.
     pub fn piece(&mut self, addr: u64, access: Access, space: u8) -> Result<Piece, Exc> {
-        let p = self.mmu.translate(addr, access, space)?;
+        let mut p = self.mmu.translate(addr, access, space)?;
+        if let Some(u) = &mut self.undo
+            && access == Access::Store
+            && u.recording()
+        {
+            u.save(&p);
+            p.cacheable = false;
+        }
         if p.cacheable && space == 0 {
             self.fill(addr, access, &p);
         }
@@ -151,17 +158,6 @@ impl Core {
         }
         let bytes = order(m, m.size, v).to_le_bytes();
         self.write_space(addr, &bytes[..m.size as usize], m.space)
-    }
-
-    /// Whether a store of `len` bytes at `addr` would hit a frame that has code, so that translated code leaves it
-    /// to the interpreter. Faults as the store would.
-    pub fn store_hits_code(&mut self, addr: u64, len: u64, space: u8) -> Result<bool, Exc> {
-        let a = self.piece(addr, Access::Store, space)?;
-        if !Self::crosses(addr, len) {
-            return Ok(!a.cacheable);
-        }
-        let b = self.piece(addr.wrapping_add(len - 1), Access::Store, space)?;
-        Ok(!a.cacheable || !b.cacheable)
     }
 
     fn pieces(
@@ -396,7 +392,10 @@ impl Env for Core {
         self.write_space(addr, bytes, 0)
     }
     fn clock(&mut self) -> u64 {
-        self.mmu.clock()
+        match &mut self.undo {
+            Some(u) => u.clock(|| self.mmu.clock()),
+            None => self.mmu.clock(),
+        }
     }
     fn cpu(&self) -> u32 {
         self.mmu.cpu()

@@ -3,8 +3,11 @@
 //! The layout is `repr(C)` because translated code addresses the fields from one base register. `slots` comes
 //! first so that the general registers are within a one-byte displacement.
 
+use crate::check::Undo;
+use racewalk_cpu::{FastDrop, Fault};
 use racewalk_isa::{Access, Exc, MAX_SLOTS};
 use racewalk_ram::{Paddr, Pfn};
+use racewalk_walk::s390x::invalidate::Purge;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -52,20 +55,6 @@ pub fn jump_index(pc: u64) -> usize {
     (pc >> 1) as usize & (JUMP_CACHE - 1)
 }
 
-/// Why a CPU should leave translated code at the next poll: bits of [`Signal::bits`].
-pub mod pending {
-    /// Requests on the invalidation bus, or a revoked fast entry.
-    pub const INVALIDATE: u32 = 1;
-    /// An inter-processor interrupt.
-    pub const IPI: u32 = 2;
-    /// Somebody else wants the CPU.
-    pub const RESCHEDULE: u32 = 4;
-    /// The task has a signal, or the process is ending.
-    pub const SIGNAL: u32 = 8;
-    /// The machine stops.
-    pub const STOP: u32 = 16;
-}
-
 /// A translated piece of memory within one granule.
 #[derive(Clone, Copy, Debug)]
 pub struct Piece {
@@ -89,6 +78,20 @@ pub trait Mmu {
     fn clock(&mut self) -> u64;
     /// The CPU's number.
     fn cpu(&self) -> u32;
+    /// The CPU begins to run guest code; returns what the fast TLB must drop first.
+    fn unpark(&mut self) -> FastDrop {
+        FastDrop::default()
+    }
+    /// A boundary between blocks; returns what the fast TLB must drop.
+    fn poll(&mut self) -> FastDrop {
+        FastDrop::default()
+    }
+    /// The CPU stops running guest code.
+    fn park(&mut self) {}
+    /// The fault record of the last failed translation.
+    fn take_fault(&mut self) -> Option<Fault> {
+        None
+    }
 }
 
 /// A reservation of load-reserve, checked by value (DESIGN §3).
@@ -111,7 +114,7 @@ pub struct Core {
     pub pc: u64,
     /// Instructions left in the quantum. Translated code may keep it in a host register.
     pub budget: i64,
-    /// The word that [`pending`] bits are set in; owned by `signal`, never null.
+    /// The word that [`racewalk_cpu::signal`] bits are set in; owned by `signal`, never null.
     pub pending: *const AtomicU32,
     /// First operand of an exit (target of EXECUTE, …).
     pub arg0: u64,
@@ -139,9 +142,15 @@ pub struct Core {
     pub signal: Arc<AtomicU32>,
     /// The slow side.
     pub mmu: Box<dyn Mmu + Send>,
+    /// While `--engine check` runs a block for the first time: what it takes to undo it.
+    pub(crate) undo: Option<Box<Undo>>,
     used_read: Vec<u16>,
     used_write: Vec<u16>,
     used_jumps: Vec<u16>,
+    /// Which pages (by a hash of 4096 bits) some jump entry is for.
+    jump_pages: [u64; 64],
+    /// Counts flushes of the jump cache: whatever else is keyed by program counter compares it.
+    pub jump_generation: u64,
 }
 
 // SAFETY: `pending` points into `signal`, which the Core owns a share of; all else is owned.
@@ -154,7 +163,7 @@ impl std::fmt::Debug for Core {
 }
 
 impl Core {
-    /// A CPU with all state zero. `signal` is the word others set [`pending`] bits in.
+    /// A CPU with all state zero. `signal` is the word others set [`racewalk_cpu::signal`] bits in.
     pub fn new(mmu: Box<dyn Mmu + Send>, signal: Arc<AtomicU32>) -> Box<Core> {
         let mut core = Box::new(Core {
             slots: [0; MAX_SLOTS],
@@ -174,9 +183,12 @@ impl Core {
             reservation: Reservation::default(),
             signal,
             mmu,
+            undo: None,
             used_read: Vec::new(),
             used_write: Vec::new(),
             used_jumps: Vec::new(),
+            jump_pages: [0; 64],
+            jump_generation: 0,
         });
         for i in 0..FAST_TLB {
             core.tlb_read[i] = FastEntry::empty(i);
@@ -186,7 +198,7 @@ impl Core {
         core
     }
 
-    /// Bits of [`pending`] that are set.
+    /// Bits of [`racewalk_cpu::signal`] that are set.
     #[inline(always)]
     pub fn pending(&self) -> u32 {
         self.signal.load(Ordering::Relaxed)
@@ -223,8 +235,15 @@ impl Core {
         }
     }
 
+    /// Says that something is remembered for `pc` until [`jump_generation`](Self::jump_generation) changes.
+    pub fn note_jump(&mut self, pc: u64) {
+        let bit = (pc >> GRANULE_SHIFT) as usize & 4095;
+        self.jump_pages[bit >> 6] |= 1 << (bit & 63);
+    }
+
     /// Remembers translated code for `pc` until the next flush.
     pub fn fill_jump(&mut self, pc: u64, code: u64) {
+        self.note_jump(pc);
         let i = jump_index(pc);
         self.jumps[i] = JumpEntry { pc, code };
         self.used_jumps.push(i as u16);
@@ -246,7 +265,28 @@ impl Core {
         }
         if self.tlb_fetch[i & 63].tag == page {
             self.tlb_fetch[i & 63] = FastEntry::empty(i & 63);
+        }
+        let bit = (addr >> GRANULE_SHIFT) as usize & 4095;
+        if self.jump_pages[bit >> 6] & 1 << (bit & 63) != 0 {
             self.flush_jumps();
+        }
+    }
+
+    /// Drops what a poll or unpark said.
+    pub fn apply(&mut self, drop: FastDrop) {
+        for p in drop.purges {
+            match p {
+                Purge::Page(va) => self.flush_page(va.0),
+                Purge::Range { start, len } if len <= 64 * GRANULE => {
+                    for i in 0..len.div_ceil(GRANULE) {
+                        self.flush_page(start.0.wrapping_add(i * GRANULE));
+                    }
+                }
+                _ => self.flush_all(),
+            }
+        }
+        if drop.stores {
+            self.flush_writes();
         }
     }
 
@@ -272,6 +312,8 @@ impl Core {
         for i in self.used_jumps.drain(..) {
             self.jumps[i as usize] = EMPTY_JUMP;
         }
+        self.jump_pages = [0; 64];
+        self.jump_generation += 1;
     }
 
     fn flush_fetch(&mut self) {

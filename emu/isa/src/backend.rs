@@ -458,6 +458,10 @@ pub trait Arch: Sized + Copy + Send + Sync + 'static {
     const SLOTS: usize;
     /// Least instruction alignment in bytes.
     const INSN_ALIGN: u64;
+    /// What fetching from an address that is not a multiple of it raises.
+    const MISALIGNED_PC: Exc = Exc::NOT_MODELLED;
+    /// What EXECUTE of EXECUTE raises, where there is such a thing.
+    const EXECUTE_OF_EXECUTE: Exc = Exc::NOT_MODELLED;
     /// Length in bytes of the instruction that begins with these two bytes.
     fn insn_len(first: [u8; 2]) -> usize;
     /// Decodes the instruction at `pc`; `bytes` holds exactly its length. Never fails: what does not exist, or is

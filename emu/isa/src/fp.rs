@@ -102,7 +102,6 @@ pub enum FpOp {
     },
 }
 
-/// Evaluates an operation: `(high, low, IEEE flags)`.
-pub fn eval(_op: FpOp, _rm: u64, _args: [u64; 6]) -> (u64, u64, u64) {
-    (0, 0, 0)
-}
+mod eval;
+mod fast;
+pub use eval::eval;

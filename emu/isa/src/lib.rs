@@ -4,6 +4,11 @@
 pub mod backend;
 pub mod flags;
 pub mod fp;
+pub mod oracle;
+pub mod ppc64;
+pub mod s390x;
+pub mod scan;
+pub mod sparc64;
 pub mod vec;
 
 pub use backend::*;

@@ -1,1 +1,14 @@
-//! placeholder
+//! A hosted Linux process: ELF loading, system calls, futexes, signals, tasks.
+#![forbid(unsafe_code)]
+
+mod clock;
+pub mod elf;
+pub mod errno;
+mod file;
+mod futex;
+mod load;
+mod pool;
+pub mod signal;
+mod syscall;
+pub mod system;
+mod task;

@@ -51,12 +51,17 @@ impl Cpus {
             if let Some(e) = g.tlb.lookup(space, va) {
                 drop(g);
                 c.stats.hits.bump();
-                if e.protected && access == Access::Store {
+                let reason = match access {
+                    Access::Store if e.protected => Some(Reason::DatProtection),
+                    Access::Fetch if e.no_execute => Some(Reason::InstructionExecution),
+                    _ => None,
+                };
+                if let Some(reason) = reason {
                     c.stats.faults.bump();
-                    return Err(WalkStop::Fault(Fault { vaddr: va, access, reason: Reason::DatProtection }));
+                    return Err(WalkStop::Fault(Fault { vaddr: va, access, reason }));
                 }
                 let paddr = e.frame.offset(va.0 & 0xfff);
-                return Ok(Translation { paddr, protected: e.protected });
+                return Ok(Translation { paddr, protected: e.protected, no_execute: e.no_execute });
             }
             g.seq
         };
@@ -68,7 +73,8 @@ impl Cpus {
     fn walk(&self, cpu: u32, asce: Asce, va: Vaddr, access: Access) -> Result<Translation, AccessStop> {
         let c = &self.cpus[cpu as usize];
         c.stats.walks.bump();
-        let controls = Controls { dat: true, asce, low_address_protection: true, prefix: 0 };
+        let controls =
+            Controls { dat: true, asce, low_address_protection: true, execution_protection: true, prefix: 0 };
         let r = walk(&Tables { cpus: self, cpu }, &controls, va, access);
         match r {
             Err(WalkStop::Fault(_)) => c.stats.faults.bump(),
@@ -88,7 +94,7 @@ impl Cpus {
             return;
         }
         let frame = Paddr(t.paddr.0 & !0xfff);
-        g.tlb.insert(space, va, TlbEntry { frame, protected: t.protected });
+        g.tlb.insert(space, va, TlbEntry { frame, protected: t.protected, no_execute: t.no_execute });
         drop(g);
         c.stats.fills.bump();
         self.emit(cpu, || CpuEvent::Fill { page: va.page() });

@@ -37,7 +37,7 @@ pub(crate) mod soft {
     pub(crate) const SPECIAL: u64 = 0x40;
 }
 
-/// A page-table entry as software looks at it. The hardware's I and P follow from the software bits: I is clear
+/// A page-table entry as software looks at it. IEP follows from the mapping; the hardware's I and P follow from the software bits: I is clear
 /// when the entry is readable and young, P is clear when it is writable and dirty.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SwPte(pub(crate) u64);
@@ -54,6 +54,9 @@ impl SwPte {
         }
         if shared && prot.contains(Prot::WRITE) {
             b |= soft::WRITE;
+        }
+        if !prot.contains(Prot::EXEC) {
+            b |= Pte::IEP;
         }
         b
     }

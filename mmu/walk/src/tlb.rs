@@ -12,6 +12,8 @@ pub struct TlbEntry {
     pub frame: Paddr,
     /// Stores are forbidden.
     pub protected: bool,
+    /// Instruction fetches are forbidden.
+    pub no_execute: bool,
 }
 
 /// A multiplicative hash: keys are page numbers, and nobody attacks this table.
@@ -100,7 +102,7 @@ mod tests {
             let mut t = InfiniteTlb::new();
             for space in [0x1000, 0x2000] {
                 for vpn in 0..10 {
-                    let e = TlbEntry { frame: Paddr(vpn << 12), protected: false };
+                    let e = TlbEntry { frame: Paddr(vpn << 12), protected: false, no_execute: false };
                     t.insert(Asid(space), Vaddr(vpn << 12), e);
                 }
             }

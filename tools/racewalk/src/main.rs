@@ -1,1 +1,40 @@
-fn main() {}
+//! The racewalk command.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod demo;
+pub mod exit;
+mod report;
+mod run;
+mod talk;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::try_parse_from(cli::with_default_verb(std::env::args_os())) {
+        Ok(c) => c,
+        Err(e) => {
+            let usage = e.use_stderr();
+            // A closed pipe is no reason to fail.
+            let _ = e.print();
+            return ExitCode::from(if usage { exit::USAGE } else { 0 });
+        }
+    };
+    let result = match cli.verb {
+        cli::Verb::Run(r) => run::run(&r.machine, &r.program, false),
+        cli::Verb::Trace(t) => run::run(&t.machine, &t.program, t.ptw),
+        cli::Verb::Demo(d) => demo::demo(&d),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(e) => {
+            eprint!("error: failed to {e}");
+            for cause in e.chain().skip(1) {
+                eprint!("\n  because: {cause}");
+            }
+            eprintln!();
+            ExitCode::from(exit::FAILURE)
+        }
+    }
+}

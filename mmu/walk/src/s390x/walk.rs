@@ -16,6 +16,8 @@ pub struct Controls {
     pub asce: Asce,
     /// CR0 bit 35: low-address protection.
     pub low_address_protection: bool,
+    /// CR0 bit 43, with facility 130: instruction-execution protection.
+    pub execution_protection: bool,
     /// The prefix: real 0..8 KiB and absolute prefix..prefix + 8 KiB are swapped. A multiple of 8 KiB.
     pub prefix: u64,
 }
@@ -27,6 +29,8 @@ pub struct Translation {
     pub paddr: Paddr,
     /// DAT protection on the way: stores are forbidden.
     pub protected: bool,
+    /// Instruction-execution protection: fetches are forbidden.
+    pub no_execute: bool,
 }
 
 /// Real to absolute.
@@ -79,8 +83,7 @@ impl<M: TableMemory> Walk<'_, M> {
     }
 }
 
-/// Translates `va`. EDAT and instruction-execution protection are off (their bits mean nothing then); storage keys
-/// are all zero, and so is the access key.
+/// Translates `va`. EDAT is off (its bits mean nothing then); storage keys are all zero, and so is the access key.
 #[inline]
 pub fn walk<M: TableMemory>(
     memory: &M,
@@ -99,7 +102,7 @@ pub fn walk<M: TableMemory>(
     }
     // 2. Without DAT, and in a real space, the address is real.
     if !c.dat || c.asce.real_space() {
-        return done(&w, prefixing(c.prefix, va.0), false);
+        return done(&w, prefixing(c.prefix, va.0), false, false);
     }
     // 3. Index bits to the left of the designated table's index are zero.
     let top = c.asce.designation();
@@ -148,16 +151,21 @@ pub fn walk<M: TableMemory>(
     if store && protected {
         return w.fault(Reason::DatProtection);
     }
-    done(&w, prefixing(c.prefix, pte.frame() | (va.0 & 0xfff)), protected)
+    let no_execute = c.execution_protection && pte.0 & Pte::IEP != 0;
+    if access == Access::Fetch && no_execute {
+        return w.fault(Reason::InstructionExecution);
+    }
+    done(&w, prefixing(c.prefix, pte.frame() | (va.0 & 0xfff)), protected, no_execute)
 }
 
 fn done<M: TableMemory>(
     w: &Walk<'_, M>,
     paddr: Paddr,
     protected: bool,
+    no_execute: bool,
 ) -> Result<Translation, WalkStop<Fault>> {
     w.memory.event(WalkEvent::Done { vaddr: w.va, paddr, protected });
-    Ok(Translation { paddr, protected })
+    Ok(Translation { paddr, protected, no_execute })
 }
 
 #[cfg(test)]
@@ -204,7 +212,7 @@ mod tests {
     fn a_translation_and_its_events() {
         let (t, c) = three_levels();
         let r = walk(&t, &c, VA, Access::Load).unwrap();
-        assert_eq!(r, Translation { paddr: Paddr(0x77789), protected: false });
+        assert_eq!(r, Translation { paddr: Paddr(0x77789), protected: false, no_execute: false });
         let text: Vec<_> = t.1.borrow().iter().map(|e| e.to_string()).collect();
         assert_eq!(text[0], "walk_start 0x123456789 load root 0x10007");
         assert_eq!(text[3], "walk_step level 0 page [0x30ab0] = 0x0000000000077000");
@@ -242,6 +250,13 @@ mod tests {
         assert_eq!(reason(&t, &c, VA, Access::Load), Reason::Addressing);
         let short = Controls { asce: Asce::new(Paddr(0x10000), TableType::Region3, 0), ..c };
         assert_eq!(reason(&t, &short, Vaddr(512 << 31), Access::Load), Reason::RegionThird);
+        let iep = Controls { execution_protection: true, ..c };
+        t.0.borrow_mut().insert(at(1), Ste::new(Paddr(0x30800)).0);
+        t.0.borrow_mut().insert(at(2), 0x77000 | Pte::IEP);
+        assert!(
+            walk(&t, &c, VA, Access::Fetch).is_ok() && walk(&t, &iep, VA, Access::Load).unwrap().no_execute
+        );
+        assert_eq!(reason(&t, &iep, VA, Access::Fetch), Reason::InstructionExecution);
         let lap = Controls { low_address_protection: true, ..c };
         assert_eq!(reason(&t, &lap, Vaddr(0x11ff), Access::Store), Reason::LowAddress);
         for (dt, want) in

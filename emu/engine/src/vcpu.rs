@@ -1,0 +1,384 @@
+//! The vCPU loop: dispatches blocks to the engines until something concerns the kernel.
+
+use crate::block::{Block, fetch};
+use crate::cache::{Code, CodeCache, HOT, Mode};
+use crate::core::Core;
+use crate::interp::{Interp, Left};
+use crate::x86;
+use racewalk_cpu::{Fault, signal};
+use racewalk_isa::scan::Terminator;
+use racewalk_isa::{Arch, Exc, Hint};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Why a vCPU stopped running guest code.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Stop {
+    /// The quantum is used up, to the instruction.
+    Quantum,
+    /// Bits of [`racewalk_cpu::signal`] other than INVALIDATE are set; the receiver clears them.
+    Signal(u32),
+    /// A supervisor call. `core.pc` is the instruction; the kernel continues at `next`.
+    Syscall {
+        /// Its number operand.
+        number: u16,
+        /// Address behind it.
+        next: u64,
+    },
+    /// An exception. `core.pc` is the instruction, of `len` bytes (0 if it could not be fetched).
+    Exception {
+        /// Which.
+        exc: Exc,
+        /// The fault record, for [`Exc::ACCESS`].
+        fault: Option<Fault>,
+        /// Bytes of the instruction.
+        len: u8,
+    },
+    /// A slow path panicked; the emulator is at fault, not the guest.
+    Panicked,
+    /// The interpreter and the translator disagreed (`--engine check`); the text is in [`Vcpu::difference`].
+    Difference,
+}
+
+const LOCAL: usize = 2048;
+
+struct Local<A: Arch> {
+    pc: u64,
+    generation: u64,
+    block: Option<Arc<Block<A>>>,
+}
+
+/// A CPU with an engine.
+pub struct Vcpu<A: Arch> {
+    /// The CPU's state.
+    pub core: Box<Core>,
+    cache: Arc<CodeCache<A>>,
+    local: Box<[Local<A>]>,
+    epoch: u64,
+    code: Arc<Code>,
+    /// Instructions executed.
+    pub instructions: u64,
+    /// What `check` found.
+    pub difference: Option<String>,
+}
+
+impl<A: Arch> Vcpu<A> {
+    /// A vCPU on `core`.
+    pub fn new(core: Box<Core>, cache: Arc<CodeCache<A>>) -> Self {
+        let empty = || Local { pc: 1, generation: 0, block: None };
+        let code = cache.code();
+        let epoch = cache.epoch();
+        Vcpu {
+            core,
+            cache,
+            local: std::iter::repeat_with(empty).take(LOCAL).collect(),
+            epoch,
+            code,
+            instructions: 0,
+            difference: None,
+        }
+    }
+
+    /// Runs guest code at `core.pc` for at most `quantum` instructions. The CPU is parked before and after.
+    pub fn run(&mut self, quantum: u64) -> Stop {
+        self.core.budget = quantum as i64;
+        let drop = self.core.mmu.unpark();
+        self.core.apply(drop);
+        let stop = self.dispatch();
+        self.core.mmu.park();
+        self.instructions += quantum - self.core.budget as u64;
+        stop
+    }
+
+    fn dispatch(&mut self) -> Stop {
+        loop {
+            let pending = self.core.pending();
+            if pending != 0 {
+                if pending & signal::INVALIDATE != 0 {
+                    let drop = self.core.mmu.poll();
+                    self.core.apply(drop);
+                }
+                if pending & !signal::INVALIDATE != 0 {
+                    return Stop::Signal(pending & !signal::INVALIDATE);
+                }
+            }
+            if self.cache.epoch() != self.epoch {
+                self.refresh();
+            }
+            if self.core.budget <= 0 {
+                return Stop::Quantum;
+            }
+            let block = match self.lookup() {
+                Ok(b) => b,
+                Err(exc) => return self.exception(exc, 0),
+            };
+            let n = block.insns.len();
+            let whole = self.core.budget >= n as i64;
+            let stop = match self.cache.mode() {
+                _ if !whole => self.interpret(&block, self.core.budget as usize),
+                Mode::Interp => self.interpret(&block, n),
+                Mode::Check => self.check_block(&block),
+                Mode::Jit => self.enter(&block),
+                Mode::Auto => {
+                    if block.code.load(Ordering::Relaxed) != 0
+                        || block.runs.fetch_add(1, Ordering::Relaxed) >= HOT
+                    {
+                        self.enter(&block)
+                    } else {
+                        self.interpret(&block, n)
+                    }
+                }
+            };
+            if let Some(s) = stop {
+                return s;
+            }
+        }
+    }
+
+    /// Some code is stale or gone.
+    fn refresh(&mut self) {
+        self.cache.drop_stale();
+        self.core.flush_jumps();
+        self.code = self.cache.code();
+        self.epoch = self.cache.epoch();
+    }
+
+    fn lookup(&mut self) -> Result<Arc<Block<A>>, Exc> {
+        let pc = self.core.pc;
+        if pc & (A::INSN_ALIGN - 1) != 0 {
+            return Err(A::MISALIGNED_PC);
+        }
+        let i = (pc >> 1) as usize & (LOCAL - 1);
+        let l = &self.local[i];
+        if l.pc == pc
+            && l.generation == self.core.jump_generation
+            && let Some(b) = &l.block
+        {
+            return Ok(b.clone());
+        }
+        let b = self.cache.block(&mut self.core)?;
+        self.core.note_jump(pc);
+        self.core.note_jump(b.next.wrapping_sub(1));
+        self.local[i] = Local { pc, generation: self.core.jump_generation, block: Some(b.clone()) };
+        Ok(b)
+    }
+
+    fn exception(&mut self, exc: Exc, len: u8) -> Stop {
+        let fault = if exc == Exc::ACCESS { self.core.mmu.take_fault() } else { None };
+        Stop::Exception { exc, fault, len }
+    }
+
+    /// Interprets the first `n` instructions of a block.
+    pub(crate) fn interpret(&mut self, block: &Block<A>, n: usize) -> Option<Stop> {
+        for (k, i) in block.insns[..n].iter().enumerate() {
+            let mut t = Interp::new(&mut self.core);
+            match A::exec(&mut t, i) {
+                Ok(()) if t.left == Left::Next => {
+                    if self.core.code_written != 0 {
+                        self.core.code_written = 0;
+                        self.core.budget -= k as i64 + 1;
+                        self.core.pc = A::pc(i).wrapping_add(A::len(i) as u64);
+                        return None;
+                    }
+                }
+                Ok(()) => {
+                    let (left, target) = (t.left, t.target);
+                    self.core.code_written = 0;
+                    self.core.budget -= k as i64 + 1;
+                    return self.leave(left, target, A::pc(i), A::len(i));
+                }
+                Err(e) => {
+                    self.core.budget -= k as i64;
+                    self.core.pc = A::pc(i);
+                    return Some(self.exception(e, A::len(i)));
+                }
+            }
+        }
+        self.core.budget -= n as i64;
+        self.core.pc = match block.insns.get(n) {
+            Some(i) => A::pc(i),
+            None => block.next,
+        };
+        None
+    }
+
+    /// An instruction at `pc` that has been counted left by `left`.
+    fn leave(&mut self, left: Left, target: u64, pc: u64, len: u8) -> Option<Stop> {
+        match left {
+            Left::Next => self.core.pc = pc.wrapping_add(len as u64),
+            Left::Jump | Left::EndBlock => self.core.pc = target,
+            Left::Syscall(number) => {
+                self.core.pc = pc;
+                return Some(Stop::Syscall { number, next: target });
+            }
+            Left::Execute => {
+                self.core.pc = pc;
+                // EXECUTE and its target count as one.
+                self.core.budget += 1;
+                return self.execute(len);
+            }
+            Left::Delayed(..) | Left::Rotate(_) => {
+                self.core.pc = pc;
+                return Some(self.exception(Exc::NOT_MODELLED, len));
+            }
+        }
+        None
+    }
+
+    /// EXECUTE at `core.pc`, `len` bytes long: target and modifier are in `arg0` and `arg1`. Nothing has been counted.
+    fn execute(&mut self, len: u8) -> Option<Stop> {
+        let (target, modifier) = (self.core.arg0, self.core.arg1 as u8);
+        let (pc, next) = (self.core.pc, self.core.pc.wrapping_add(len as u64));
+        if target & (A::INSN_ALIGN - 1) != 0 {
+            return Some(self.exception(A::MISALIGNED_PC, len));
+        }
+        let mut f = match fetch::<A>(&mut self.core, target, &mut |_, _| true) {
+            Ok(Some(f)) => f,
+            Ok(None) => return None,
+            Err(e) => return Some(self.exception(e, len)),
+        };
+        f.bytes[1] |= modifier;
+        let bytes = &f.bytes[..f.len];
+        // Relative operands count from the target. Links and fall-through go behind EXECUTE: an indirect call is
+        // decoded as if it ended there; a relative one would need both.
+        let mut i = A::decode(target, bytes);
+        let behind = target.wrapping_add(f.len as u64);
+        match racewalk_isa::scan::scan::<A>(&i).terminator {
+            Terminator::Indirect { .. } => i = A::decode(next.wrapping_sub(f.len as u64), bytes),
+            Terminator::Goto { hint: Hint::Call, .. } => {
+                return Some(self.exception(Exc::NOT_MODELLED, len));
+            }
+            _ => {}
+        }
+        let mut t = Interp::new(&mut self.core);
+        let r = A::exec(&mut t, &i);
+        let (left, to) = (t.left, t.target);
+        self.core.code_written = 0;
+        match r {
+            Err(e) => Some(self.exception(e, len)),
+            Ok(()) if left == Left::Execute => Some(self.exception(A::EXECUTE_OF_EXECUTE, len)),
+            Ok(()) => {
+                self.core.budget -= 1;
+                match left {
+                    Left::Next => self.core.pc = next,
+                    // A branch that was not taken goes behind EXECUTE, not behind its target.
+                    Left::Jump if to == behind => self.core.pc = next,
+                    Left::Syscall(number) => return Some(Stop::Syscall { number, next }),
+                    other => return self.leave(other, to, pc, len),
+                }
+                None
+            }
+        }
+    }
+
+    /// Interprets the one instruction at `core.pc`.
+    fn step(&mut self) -> Option<Stop> {
+        match self.lookup() {
+            Ok(b) => self.interpret(&b, 1),
+            Err(e) => Some(self.exception(e, 0)),
+        }
+    }
+
+    /// Runs translated code from `block` on, translating it first if need be.
+    fn enter(&mut self, block: &Block<A>) -> Option<Stop> {
+        let code = match self.translation(block) {
+            Some(c) => c,
+            None => return self.interpret(block, block.insns.len()),
+        };
+        self.core.fill_jump(block.key.pc, code);
+        let mut exit = self.run_code(code);
+        loop {
+            return match exit {
+                x86::Exit::Link { site } => {
+                    if self.core.pending() != 0 || self.cache.epoch() != self.epoch || self.core.budget <= 0 {
+                        return None;
+                    }
+                    let b = match self.lookup() {
+                        Ok(b) => b,
+                        Err(e) => return Some(self.exception(e, 0)),
+                    };
+                    let hot = self.cache.mode() != Mode::Auto
+                        || b.runs.fetch_add(1, Ordering::Relaxed) >= HOT
+                        || b.code.load(Ordering::Relaxed) != 0;
+                    if hot && self.cache.translate(&b).is_some() && self.cache.epoch() == self.epoch {
+                        self.cache.link(site, &b);
+                        let code = b.code.load(Ordering::SeqCst);
+                        if code != 0 && self.code.holds(code) {
+                            exit = self.run_code(code);
+                            continue;
+                        }
+                    }
+                    None
+                }
+                other => self.after(other),
+            };
+        }
+    }
+
+    /// What follows an exit from translated code, other than a jump.
+    pub(crate) fn after(&mut self, exit: x86::Exit) -> Option<Stop> {
+        match exit {
+            x86::Exit::Jump | x86::Exit::Poll | x86::Exit::Link { .. } => None,
+            x86::Exit::Exc(exc) => {
+                let len = self.insn_len();
+                Some(self.exception(exc, len))
+            }
+            x86::Exit::Syscall { number, next } => Some(Stop::Syscall { number, next }),
+            x86::Exit::Execute => {
+                let len = self.insn_len();
+                self.execute(len)
+            }
+            x86::Exit::Interpret => self.step(),
+            x86::Exit::Panicked => Some(Stop::Panicked),
+        }
+    }
+
+    /// Code for `block` in `self.code`, translated now if need be; `None` if there is none to be had at the moment.
+    pub(crate) fn translation(&mut self, block: &Block<A>) -> Option<u64> {
+        let code = match block.code.load(Ordering::SeqCst) {
+            0 => self.cache.translate(block).filter(|_| self.cache.epoch() == self.epoch)?,
+            c => c,
+        };
+        self.code.holds(code).then_some(code)
+    }
+
+    /// Enters translated code of `self.code`.
+    pub(crate) fn run_code(&mut self, code: u64) -> x86::Exit {
+        debug_assert!(self.code.holds(code));
+        // SAFETY: `self.code` keeps the arena alive, and arenas are never reset. Links stay inside one arena; the
+        // jump cache is filled only here, with code of `self.code`, and flushed when that changes (`refresh`). All
+        // blocks of the cache are of architecture `A`, as is the state.
+        unsafe { x86::enter(&mut self.core, code) }
+    }
+
+    /// Length of the instruction at `core.pc`, which has been fetched before; 0 if it cannot be fetched any more.
+    fn insn_len(&mut self) -> u8 {
+        let pc = self.core.pc;
+        match fetch::<A>(&mut self.core, pc, &mut |_, _| true) {
+            Ok(Some(f)) => f.len as u8,
+            _ => 0,
+        }
+    }
+
+    /// The instruction at `core.pc` for reports: bytes and text.
+    pub fn describe_insn(&mut self) -> Option<(Vec<u8>, String)> {
+        let pc = self.core.pc;
+        let drop = self.core.mmu.unpark();
+        self.core.apply(drop);
+        let f = fetch::<A>(&mut self.core, pc, &mut |_, _| true);
+        self.core.mmu.park();
+        match f {
+            Ok(Some(f)) => {
+                let bytes = f.bytes[..f.len].to_vec();
+                let text = A::text(&A::decode(pc, &bytes));
+                Some((bytes, text))
+            }
+            _ => None,
+        }
+    }
+
+    /// Forgets every translation: another address space is loaded.
+    pub fn switch_space(&mut self) {
+        self.core.flush_all();
+    }
+}

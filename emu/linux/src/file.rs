@@ -1,0 +1,222 @@
+//! Open files: objects of our own over host descriptors, and the descriptor table.
+//!
+//! Calls that could block are made in two halves: a *try* that never blocks, and a wait that the caller makes
+//! without a CPU ([`Wait`]).
+
+use crate::errno::Errno;
+use rustix::event::{PollFd, PollFlags};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{FileType, OFlags};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What a call waits for before it tries again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// The file can be read.
+    Readable,
+    /// The file can be written.
+    Writable,
+}
+
+/// A try: done, or what to wait for.
+pub type Try<T> = Result<Result<T, Wait>, Errno>;
+
+enum Handle {
+    /// A descriptor that racewalk itself was started with.
+    Inherited(BorrowedFd<'static>),
+    /// A descriptor opened for the guest.
+    Owned(OwnedFd),
+}
+
+/// An open file description, shared by all descriptors that were duplicated from one another.
+pub struct OpenFile {
+    handle: Handle,
+    /// Path it was opened by, for `/proc/self/fd` and reports.
+    pub path: PathBuf,
+    /// Reads and writes can block: everything but regular files, directories and block devices.
+    may_block: bool,
+    nonblocking: Mutex<bool>,
+}
+
+/// Bytes that one try writes to a file that may block: a pipe that polls as writable takes this much at once.
+const PIPE_CHUNK: usize = 4096;
+
+impl OpenFile {
+    fn new(handle: Handle, path: PathBuf) -> Self {
+        let mut f = OpenFile { handle, path, may_block: true, nonblocking: Mutex::new(false) };
+        if let Ok(s) = rustix::fs::fstat(f.fd()) {
+            f.may_block = !matches!(
+                FileType::from_raw_mode(s.st_mode),
+                FileType::RegularFile | FileType::Directory | FileType::BlockDevice
+            );
+        }
+        f
+    }
+
+    /// A file opened for the guest.
+    pub fn owned(fd: OwnedFd, path: PathBuf, nonblocking: bool) -> Arc<Self> {
+        let f = OpenFile::new(Handle::Owned(fd), path);
+        *f.nonblocking.lock().unwrap_or_else(PoisonError::into_inner) = nonblocking;
+        Arc::new(f)
+    }
+
+    /// Standard input, output and error of racewalk itself.
+    pub fn standard() -> [Arc<Self>; 3] {
+        let of = |fd, name: &str| Arc::new(OpenFile::new(Handle::Inherited(fd), name.into()));
+        [
+            of(rustix::stdio::stdin(), "/dev/stdin"),
+            of(rustix::stdio::stdout(), "/dev/stdout"),
+            of(rustix::stdio::stderr(), "/dev/stderr"),
+        ]
+    }
+
+    /// The host descriptor.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        match &self.handle {
+            Handle::Inherited(fd) => *fd,
+            Handle::Owned(fd) => fd.as_fd(),
+        }
+    }
+
+    /// Whether O_NONBLOCK is set, as the guest sees it.
+    pub fn nonblocking(&self) -> bool {
+        *self.nonblocking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets O_NONBLOCK as the guest sees it; the host descriptor stays as it is.
+    pub fn set_nonblocking(&self, on: bool) {
+        *self.nonblocking.lock().unwrap_or_else(PoisonError::into_inner) = on;
+    }
+
+    /// Status flags as fcntl(F_GETFL) gives them on the host.
+    pub fn status_flags(&self) -> Result<OFlags, Errno> {
+        Ok(rustix::fs::fcntl_getfl(self.fd())?)
+    }
+
+    /// Waits at most `limit` for the file; returns whether it is ready (or has failed, which a try will tell).
+    pub fn poll(&self, wait: Wait, limit: Duration) -> bool {
+        let events = match wait {
+            Wait::Readable => PollFlags::IN,
+            Wait::Writable => PollFlags::OUT,
+        };
+        let mut p = [PollFd::from_borrowed_fd(self.fd(), events)];
+        let t =
+            rustix::event::Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos() as i64 };
+        !matches!(rustix::event::poll(&mut p, Some(&t)), Ok(0))
+    }
+
+    fn ready(&self, wait: Wait) -> Try<()> {
+        if !self.may_block || self.poll(wait, Duration::ZERO) {
+            return Ok(Ok(()));
+        }
+        if self.nonblocking() {
+            return Err(Errno::EAGAIN);
+        }
+        Ok(Err(wait))
+    }
+
+    /// Reads at the file position.
+    pub fn try_read(&self, buf: &mut [u8]) -> Try<usize> {
+        match self.ready(Wait::Readable)? {
+            Ok(()) => Ok(Ok(rustix::io::read(self.fd(), buf)?)),
+            Err(w) => Ok(Err(w)),
+        }
+    }
+
+    /// Writes at the file position, perhaps only a part.
+    pub fn try_write(&self, buf: &[u8]) -> Try<usize> {
+        let part = if self.may_block { &buf[..buf.len().min(PIPE_CHUNK)] } else { buf };
+        match self.ready(Wait::Writable)? {
+            Ok(()) => Ok(Ok(rustix::io::write(self.fd(), part)?)),
+            Err(w) => Ok(Err(w)),
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Slot {
+    file: Arc<OpenFile>,
+    close_on_exec: bool,
+}
+
+/// The descriptor table of a process.
+pub struct Files {
+    // A host lock: never held across a scheduling point.
+    table: Mutex<Vec<Option<Slot>>>,
+    limit: usize,
+}
+
+impl Files {
+    /// Standard input, output and error.
+    pub fn standard(limit: usize) -> Self {
+        let slots = OpenFile::standard().map(|file| Some(Slot { file, close_on_exec: false }));
+        Files { table: Mutex::new(slots.to_vec()), limit }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Vec<Option<Slot>>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file of a descriptor.
+    pub fn get(&self, fd: i32) -> Result<Arc<OpenFile>, Errno> {
+        let t = self.table();
+        usize::try_from(fd)
+            .ok()
+            .and_then(|i| t.get(i))
+            .and_then(|s| s.as_ref())
+            .map(|s| s.file.clone())
+            .ok_or(Errno::EBADF)
+    }
+
+    /// Enters a file at the lowest free descriptor from `from` on.
+    pub fn insert(&self, file: Arc<OpenFile>, close_on_exec: bool, from: usize) -> Result<u64, Errno> {
+        let mut t = self.table();
+        let i = (from..).find(|&i| t.get(i).is_none_or(|s| s.is_none())).unwrap_or(self.limit);
+        if i >= self.limit {
+            return Err(Errno::EMFILE);
+        }
+        if t.len() <= i {
+            t.resize(i + 1, None);
+        }
+        t[i] = Some(Slot { file, close_on_exec });
+        Ok(i as u64)
+    }
+
+    /// Enters a file at exactly `fd`, closing what was there.
+    pub fn replace(&self, fd: i32, file: Arc<OpenFile>, close_on_exec: bool) -> Result<u64, Errno> {
+        let i = usize::try_from(fd).ok().filter(|&i| i < self.limit).ok_or(Errno::EBADF)?;
+        let mut t = self.table();
+        if t.len() <= i {
+            t.resize(i + 1, None);
+        }
+        t[i] = Some(Slot { file, close_on_exec });
+        Ok(i as u64)
+    }
+
+    /// Closes a descriptor.
+    pub fn close(&self, fd: i32) -> Result<(), Errno> {
+        let mut t = self.table();
+        let slot = usize::try_from(fd).ok().and_then(|i| t.get_mut(i)).ok_or(Errno::EBADF)?;
+        slot.take().map(drop).ok_or(Errno::EBADF)
+    }
+
+    /// Whether a descriptor is closed by execve.
+    pub fn close_on_exec(&self, fd: i32) -> Result<bool, Errno> {
+        let t = self.table();
+        usize::try_from(fd)
+            .ok()
+            .and_then(|i| t.get(i))
+            .and_then(|s| s.as_ref())
+            .map(|s| s.close_on_exec)
+            .ok_or(Errno::EBADF)
+    }
+
+    /// Says whether a descriptor is closed by execve.
+    pub fn set_close_on_exec(&self, fd: i32, on: bool) -> Result<(), Errno> {
+        let mut t = self.table();
+        let slot = usize::try_from(fd).ok().and_then(|i| t.get_mut(i)).and_then(|s| s.as_mut());
+        slot.map(|s| s.close_on_exec = on).ok_or(Errno::EBADF)
+    }
+}

@@ -1,0 +1,66 @@
+//! Address space.
+
+use super::{Args, Handler};
+use crate::errno::{Errno, SysResult};
+use crate::load::HostFile;
+use crate::task::Task;
+use racewalk_mm::{FileObject, MapFlags, MmError, Prot};
+use std::sync::Arc;
+
+pub(super) fn find(name: &str) -> Option<Handler> {
+    Some(match name {
+        "brk" => |t, a| mm(t, t.sys.mm.brk(a[0])),
+        // The six arguments lie in memory.
+        "mmap" => |t, a| {
+            let mut m = [0; 6];
+            for (i, v) in m.iter_mut().enumerate() {
+                *v = t.get_u64(a[0].wrapping_add(i as u64 * 8))?;
+            }
+            mmap(t, m)
+        },
+        "munmap" => |t, a| mm(t, t.sys.mm.munmap(a[0], a[1]).map(|()| 0)),
+        "mprotect" => |t, a| {
+            const GROWS: u64 = 0x0300_0000;
+            if a[2] & !(7 | GROWS) != 0 {
+                return Err(Errno::EINVAL);
+            }
+            mm(t, t.sys.mm.mprotect(a[0], a[1], Prot(a[2] as u32)).map(|()| 0))
+        },
+        "madvise" => |t, a| mm(t, t.sys.mm.madvise(a[0], a[1], a[2] as u32).map(|()| 0)),
+        "mremap" => |t, a| mm(t, t.sys.mm.mremap(a[0], a[1], a[2], a[3] as u32, a[4])),
+        "mincore" => |t, a| {
+            let pages = t.sys.mm.mincore(a[0], a[1]).map_err(|e| errno(t, e))?;
+            let bytes: Vec<u8> = pages.into_iter().map(u8::from).collect();
+            t.copy_out(a[2], &bytes)?;
+            Ok(0)
+        },
+        // Nothing is ever paged out.
+        "mlock" | "munlock" | "mlockall" | "munlockall" | "mlock2" => |_, _| Ok(0),
+        _ => return None,
+    })
+}
+
+fn errno(t: &Task, e: MmError) -> Errno {
+    if let MmError::NotModelled { .. } = e {
+        t.sys.warn_once(e.to_string());
+    }
+    e.errno().into()
+}
+
+fn mm(t: &Task, r: racewalk_mm::Result<u64>) -> SysResult {
+    r.map_err(|e| errno(t, e))
+}
+
+fn mmap(t: &mut Task, a: Args) -> SysResult {
+    let flags = MapFlags(a[3] as u32);
+    let file = if flags.contains(MapFlags::ANONYMOUS) {
+        None
+    } else {
+        let f = t.sys.files.get(a[4] as i32)?;
+        let host = rustix::io::dup(f.fd())?;
+        let name = f.path.to_string_lossy().into_owned();
+        let file = HostFile::new(Arc::new(std::fs::File::from(host)), name);
+        Some((FileObject::new(&t.sys.kernel, file), a[5]))
+    };
+    mm(t, t.sys.mm.mmap(a[0], a[1], Prot(a[2] as u32), flags, file))
+}

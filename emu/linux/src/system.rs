@@ -1,0 +1,334 @@
+//! One machine running one process: everything its tasks share, and how it starts and ends.
+
+use crate::clock::HostClock;
+use crate::elf::{self, ElfError};
+use crate::errno::Errno;
+use crate::file::Files;
+use crate::futex::Futexes;
+use crate::pool::Pool;
+use crate::signal::Actions;
+use crate::task::{Task, TaskShared};
+use racewalk_cpu::{Cpus, signal};
+use racewalk_engine::Core;
+use racewalk_engine::cache::{CodeCache, Mode};
+use racewalk_engine::mmu::PortMmu;
+use racewalk_engine::vcpu::Vcpu;
+use racewalk_isa::s390x::S390x;
+use racewalk_mm::{Kernel, Mm, Scheme};
+use racewalk_ram::Ram;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Process id of the guest; its threads count up from there.
+pub const FIRST_PID: u32 = 1000;
+
+/// How to run a program.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The program.
+    pub program: PathBuf,
+    /// argv[0] and the arguments.
+    pub args: Vec<OsString>,
+    /// The environment, `NAME=value`.
+    pub env: Vec<OsString>,
+    /// CPUs.
+    pub cpus: u32,
+    /// Guest memory in bytes.
+    pub memory: u64,
+    /// How instructions are executed.
+    pub mode: Mode,
+    /// The page-table memory scheme.
+    pub scheme: Scheme,
+    /// Bytes of translated code before the cache is emptied.
+    pub code_bytes: usize,
+}
+
+/// Takes lines of `--strace` and warnings.
+pub trait Talk: Send + Sync {
+    /// A system call with its result; only called if [`wants_calls`](Talk::wants_calls).
+    fn call(&self, task: u32, line: &str);
+    /// Whether calls are wanted.
+    fn wants_calls(&self) -> bool;
+    /// Something the user should know, once.
+    fn warn(&self, line: &str);
+}
+
+/// How the guest ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It exited with this status.
+    Exited(u8),
+    /// A signal killed it; the text says where and why.
+    Killed {
+        /// Signal number.
+        signal: u32,
+        /// One line: address, instruction, mapping.
+        text: String,
+    },
+    /// The emulator cannot go on: something is not modelled, or a bug.
+    Failed(String),
+}
+
+/// Why the guest did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The program is not one that racewalk runs.
+    #[error(transparent)]
+    Elf(#[from] ElfError),
+    /// The machine could not be built.
+    #[error("build a machine of {cpus} CPUs and {memory:#x} bytes: {reason}")]
+    Machine {
+        /// CPUs asked for.
+        cpus: u32,
+        /// Bytes asked for.
+        memory: u64,
+        /// What failed.
+        reason: String,
+    },
+    /// The program does not fit the address space, or memory ran out.
+    #[error("load {}: {reason}", path.display())]
+    Load {
+        /// Program.
+        path: PathBuf,
+        /// What failed.
+        reason: String,
+    },
+}
+
+/// How long the RCU thread sleeps when nothing is pending.
+const RCU_WAIT: std::time::Duration = std::time::Duration::from_millis(5);
+
+const NOT_ENDING: u32 = 0;
+const ENDING: u32 = 1;
+
+/// What the tasks of a process share.
+pub struct System {
+    /// The processors.
+    pub cpus: Arc<Cpus>,
+    /// The hosted kernel's memory management.
+    pub kernel: Arc<Kernel>,
+    /// The address space.
+    pub mm: Arc<Mm>,
+    /// CPUs that no task holds.
+    pub pool: Pool<S390x>,
+    /// Decoded and translated code.
+    pub cache: Arc<CodeCache<S390x>>,
+    /// Descriptors.
+    pub files: Files,
+    /// Futexes.
+    pub futexes: Futexes,
+    /// Signal actions.
+    pub actions: Actions,
+    /// Where talk goes.
+    pub talk: Arc<dyn Talk>,
+    /// The program, for /proc/self/exe.
+    pub program: PathBuf,
+    /// File-mode creation mask.
+    pub umask: AtomicU32,
+    /// State of the guest's random numbers: the same in every run.
+    pub random: Mutex<racewalk_sched::controlled::Rng>,
+    /// When it started.
+    pub started: std::time::Instant,
+    /// Instructions of tasks that gave their CPU back.
+    pub instructions: AtomicU64,
+    tasks: Mutex<Vec<Arc<TaskShared>>>,
+    next_tid: AtomicU32,
+    live: AtomicU32,
+    exit_status: AtomicU32,
+    ending: AtomicU32,
+    end: Mutex<Option<Ending>>,
+    warned: Mutex<std::collections::HashSet<String>>,
+}
+
+impl System {
+    /// Builds the machine and loads the program. Returns the system with its first task.
+    pub fn start(o: &Options, talk: Arc<dyn Talk>) -> Result<(Arc<System>, Task), StartError> {
+        let exe = elf::open(&o.program)?;
+        let machine = |reason: String| StartError::Machine { cpus: o.cpus, memory: o.memory, reason };
+        let ram = Arc::new(Ram::new(o.memory).map_err(|e| machine(e.to_string()))?);
+        let cpus = Cpus::new(ram.clone(), o.cpus);
+        let mut config = racewalk_mm::Config::default();
+        config.scheme = o.scheme;
+        config.stack_limit = crate::syscall::STACK_LIMIT;
+        let kernel = Kernel::new(ram, cpus.clone(), config).map_err(|e| machine(e.to_string()))?;
+        let cache = CodeCache::<S390x>::new(cpus.clone(), o.mode, o.code_bytes)
+            .map_err(|e| machine(e.to_string()))?;
+        let clock = Arc::new(HostClock);
+        let vcpu = |n| {
+            let mmu = PortMmu::new(cpus.clone(), n, clock.clone());
+            Vcpu::new(Core::new(Box::new(mmu), cpus.signal_word(n)), cache.clone())
+        };
+        // To compare the engines, each block runs twice: nobody may see the first time.
+        let limit = if o.mode == Mode::Check { 1 } else { o.cpus };
+        let pool = Pool::new((0..o.cpus).map(vcpu).collect(), limit);
+        let mm = kernel.mm_create().map_err(|e| machine(e.to_string()))?;
+        let sys = Arc::new(System {
+            cpus,
+            kernel,
+            mm,
+            pool,
+            cache,
+            files: Files::standard(1024),
+            futexes: Futexes::default(),
+            actions: Actions::default(),
+            talk,
+            program: std::fs::canonicalize(&o.program).unwrap_or_else(|_| o.program.clone()),
+            umask: AtomicU32::new(rustix::process::umask(rustix::fs::Mode::empty()).bits()),
+            random: Mutex::new(racewalk_sched::controlled::Rng(0x7261_6365_7761_6c6b)),
+            started: std::time::Instant::now(),
+            instructions: AtomicU64::new(0),
+            tasks: Mutex::new(Vec::new()),
+            next_tid: AtomicU32::new(FIRST_PID),
+            live: AtomicU32::new(0),
+            exit_status: AtomicU32::new(0),
+            ending: AtomicU32::new(NOT_ENDING),
+            end: Mutex::new(None),
+            warned: Mutex::default(),
+        });
+        let mut task = Task::first(sys.clone());
+        task.load(&exe, &o.args, &o.env)
+            .map_err(|reason| StartError::Load { path: o.program.clone(), reason })?;
+        Ok((sys, task))
+    }
+
+    /// Runs the first task, and whatever it clones, on host threads; returns how the process ended.
+    pub fn run_free(self: &Arc<Self>, first: Task) -> Ending {
+        self.spawn(first);
+        // Ends grace periods and runs callbacks; it needs no CPU, for it touches no user memory.
+        let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let rcu = {
+            let (kernel, done) = (self.kernel.clone(), done.clone());
+            std::thread::Builder::new().name("rcu".into()).spawn(move || {
+                while !done.load(Ordering::SeqCst) {
+                    kernel.rcu_poll();
+                    kernel.rcu_wait(RCU_WAIT);
+                }
+            })
+        };
+        let key = std::ptr::from_ref(&self.live) as usize;
+        racewalk_sched::wait_while(key, "process.wait", || self.live.load(Ordering::SeqCst) != 0);
+        done.store(true, Ordering::SeqCst);
+        if !rcu.is_ok_and(|t| t.join().is_ok()) {
+            self.end().get_or_insert(Ending::Failed("the RCU thread failed".into()));
+        }
+        self.end().clone().unwrap_or(Ending::Exited(self.exit_status.load(Ordering::SeqCst) as u8))
+    }
+
+    /// What the process exits with if no task calls exit_group: the status of the last task.
+    pub fn set_exit_status(&self, status: u8) {
+        self.exit_status.store(status as u32, Ordering::SeqCst);
+    }
+
+    /// Starts a task: a host thread in free mode, a coroutine in a controlled run.
+    pub fn spawn(self: &Arc<Self>, task: Task) {
+        self.live.fetch_add(1, Ordering::SeqCst);
+        let sys = self.clone();
+        let name = format!("guest {}", task.shared.tid);
+        if racewalk_sched::controlled::active() {
+            racewalk_sched::controlled::spawn(name, move || sys.run_task(task));
+            return;
+        }
+        let spawned = std::thread::Builder::new().name(name).spawn(move || sys.run_task(task));
+        if let Err(e) = spawned {
+            self.finish(Ending::Failed(format!("the host gives no thread: {e}")));
+            self.retire();
+        }
+    }
+
+    fn run_task(self: Arc<Self>, task: Task) {
+        let shared = task.shared.clone();
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task.run()));
+        let cancelled = match result {
+            Ok(()) => None,
+            Err(p) if p.is::<racewalk_sched::Cancelled>() => Some(p),
+            Err(p) => {
+                let what = p
+                    .downcast_ref::<&str>()
+                    .map(|s| s.to_string())
+                    .or_else(|| p.downcast_ref::<String>().cloned())
+                    .unwrap_or_default();
+                self.finish(Ending::Failed(format!("task {} panicked: {what}", shared.tid)));
+                None
+            }
+        };
+        self.tasks().retain(|t| !Arc::ptr_eq(t, &shared));
+        self.retire();
+        if let Some(p) = cancelled {
+            std::panic::resume_unwind(p);
+        }
+    }
+
+    fn retire(&self) {
+        if self.live.fetch_sub(1, Ordering::SeqCst) == 1 {
+            racewalk_sched::wake(std::ptr::from_ref(&self.live) as usize);
+        }
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Vec<Arc<TaskShared>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self) -> MutexGuard<'_, Option<Ending>> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A task id, and its entry in the list of tasks.
+    pub fn register(&self) -> Arc<TaskShared> {
+        let t = Arc::new(TaskShared::new(self.next_tid.fetch_add(1, Ordering::SeqCst)));
+        self.tasks().push(t.clone());
+        t
+    }
+
+    /// The task with this id.
+    pub fn task(&self, tid: u32) -> Option<Arc<TaskShared>> {
+        self.tasks().iter().find(|t| t.tid == tid).cloned()
+    }
+
+    /// Tasks that have not ended.
+    pub fn live(&self) -> u32 {
+        self.live.load(Ordering::SeqCst)
+    }
+
+    /// Ends the process: the first ending counts. Every task is called out of guest code and out of its sleep.
+    pub fn finish(&self, ending: Ending) {
+        self.end().get_or_insert(ending);
+        self.ending.store(ENDING, Ordering::SeqCst);
+        for c in 0..self.cpus.count() {
+            self.cpus.kick(c, signal::SIGNAL);
+        }
+        let keys: Vec<usize> = self.tasks().iter().map(|t| t.sleep_key()).filter(|&k| k != 0).collect();
+        for k in keys {
+            racewalk_sched::wake(k);
+        }
+    }
+
+    /// Whether the process is ending.
+    pub fn ending(&self) -> bool {
+        self.ending.load(Ordering::SeqCst) != NOT_ENDING
+    }
+
+    /// Warns once of each thing.
+    pub fn warn_once(&self, text: String) {
+        let mut w = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if !w.contains(&text) {
+            self.talk.warn(&text);
+            w.insert(text);
+        }
+    }
+
+    /// Fills `out` from the guest's random numbers.
+    pub fn fill_random(&self, out: &mut [u8]) {
+        let mut r = self.random.lock().unwrap_or_else(PoisonError::into_inner);
+        for c in out.chunks_mut(8) {
+            let v = r.next().to_le_bytes();
+            c.copy_from_slice(&v[..c.len()]);
+        }
+    }
+
+    /// Waits until a kick of the tasks is not needed any more: sleeping tasks look at this.
+    pub fn interrupted(&self) -> Option<Errno> {
+        self.ending().then_some(Errno::EINTR)
+    }
+}

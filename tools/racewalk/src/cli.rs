@@ -1,0 +1,173 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use racewalk_engine::cache::Mode;
+use racewalk_mm::Scheme;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Runs s390x Linux programs on emulated CPUs whose MMUs walk real page tables.
+#[derive(Debug, Parser)]
+#[command(
+    name = "racewalk",
+    version,
+    after_help = "Everything after the program is the guest's own. `run` is the default verb.\n\n\
+Examples:\n  racewalk demo\n  racewalk run --cpus 4 --stats ./prog arg\n  racewalk trace --ptw -o walks.txt ./prog"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a program.
+    #[command(
+        after_help = "Exit status: the guest's own; 125 the emulator failed, 126 not a runnable ELF file, \
+127 not found, 128+n the guest was killed by signal n.\n\n\
+Examples:\n  racewalk run ./hello\n  racewalk run --cpus 4 --engine interp --strace ./threads"
+    )]
+    Run(Run),
+    /// Run a program and write down what its MMU does.
+    #[command(
+        after_help = "Examples:\n  racewalk trace --ptw ./hello\n  racewalk trace --ptw -o walks.txt ./hello"
+    )]
+    Trace(Trace),
+    /// Run the built-in multi-threaded guest and summarise what its MMU did. Needs nothing installed.
+    #[command(after_help = "Example:\n  racewalk demo")]
+    Demo(Demo),
+}
+
+/// The names of all verbs, for the default one.
+pub const VERBS: [&str; 4] = ["run", "trace", "demo", "help"];
+
+/// How a machine is built and what it tells.
+#[derive(Clone, Debug, Args)]
+pub struct Machine {
+    /// Emulated CPUs.
+    #[arg(long, default_value_t = 1, env = "RACEWALK_CPUS", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cpus: u32,
+    /// Guest memory: bytes, or with K, M or G.
+    #[arg(long, default_value = "2G", env = "RACEWALK_MEM", value_parser = size)]
+    pub mem: u64,
+    /// auto (tiered), interp, jit, or check (both, compared).
+    #[arg(long, default_value = "auto", env = "RACEWALK_ENGINE", value_parser = |s: &str| s.parse::<Mode>())]
+    pub engine: Mode,
+    /// How page-table memory is allocated, deferred and freed.
+    #[arg(long, default_value = "s390-66", env = "RACEWALK_SCHEME", value_parser = |s: &str| s.parse::<Scheme>().map_err(|e| e.to_string()))]
+    pub scheme: Scheme,
+    /// Set or, without `=`, pass on an environment variable of the guest. Without any -E the guest gets ours.
+    #[arg(short = 'E', value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Print each system call.
+    #[arg(long)]
+    pub strace: bool,
+    /// Print counters at the end.
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    pub stats: Option<StatsFormat>,
+    /// Write --strace, --stats and walks here instead of to standard error.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// What the emulator says of itself (tracing filter, such as debug).
+    #[arg(long, value_name = "FILTER", env = "RACEWALK_LOG")]
+    pub log: Option<String>,
+}
+
+/// How counters are printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum StatsFormat {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// `racewalk run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "documented at its type")]
+    pub machine: Machine,
+    /// The program and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
+    pub program: Vec<OsString>,
+}
+
+/// `racewalk trace`.
+#[derive(Debug, Args)]
+pub struct Trace {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "documented at its type")]
+    pub machine: Machine,
+    /// Every page-table walk with its steps, TLB fills, purges and context loads, as text.
+    #[arg(long, required = true)]
+    pub ptw: bool,
+    /// The program and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
+    pub program: Vec<OsString>,
+}
+
+/// `racewalk demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Emulated CPUs.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cpus: u32,
+    /// auto, interp, jit, or check.
+    #[arg(long, default_value = "auto", value_parser = |s: &str| s.parse::<Mode>())]
+    pub engine: Mode,
+}
+
+fn size(s: &str) -> Result<u64, String> {
+    let bad = || format!("size {s:?}; wanted bytes, or a number with K, M or G, such as 512M");
+    let (digits, unit) = match s.char_indices().last() {
+        Some((i, 'k' | 'K')) => (&s[..i], 1 << 10),
+        Some((i, 'm' | 'M')) => (&s[..i], 1 << 20),
+        Some((i, 'g' | 'G')) => (&s[..i], 1 << 30),
+        _ => (s, 1),
+    };
+    let n: u64 = digits.parse().map_err(|_| bad())?;
+    n.checked_mul(unit).ok_or_else(bad)
+}
+
+/// Inserts the default verb if the first word is none.
+pub fn with_default_verb(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut v: Vec<OsString> = args.collect();
+    let implied = match v.get(1).and_then(|a| a.to_str()) {
+        None => v.len() > 1,
+        Some("-h" | "--help" | "-V" | "--version") => false,
+        Some(a) => !VERBS.contains(&a),
+    };
+    if implied {
+        v.insert(1, "run".into());
+    }
+    v
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definition_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_is_the_default_and_the_rest_is_the_guests() {
+        let words = |s: &str| with_default_verb(s.split(' ').map(OsString::from));
+        let Verb::Run(r) = Cli::parse_from(words("racewalk --cpus 2 ./p --cpus 7 -x")).verb else { panic!() };
+        assert_eq!((r.machine.cpus, r.program.len()), (2, 4));
+        assert!(matches!(Cli::parse_from(words("racewalk demo")).verb, Verb::Demo(_)));
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("2G"), Ok(2 << 30));
+        assert_eq!(size("4096"), Ok(4096));
+        assert!(size("").is_err() && size("x").is_err() && size("99999999999999G").is_err());
+    }
+}

@@ -1,0 +1,45 @@
+//! `racewalk demo`: the built-in guest, and what its MMU did.
+
+use crate::cli::Demo;
+use crate::report::Report;
+use crate::run::{refuse, status};
+use crate::talk::{Calls, Output};
+use anyhow::Context;
+use racewalk_linux::system::{Options, System};
+use std::io::Write;
+use std::sync::Arc;
+
+/// The guest: `guests/src/demo.c`.
+const GUEST: &[u8] = include_bytes!("../../../guests/bin/s390x/demo");
+
+/// Runs the demo.
+pub fn demo(d: &Demo) -> anyhow::Result<u8> {
+    let path = std::env::temp_dir().join(format!("racewalk-demo-{}", std::process::id()));
+    let write = || std::fs::File::create_new(&path)?.write_all(GUEST);
+    write().with_context(|| format!("write the guest to {}", path.display()))?;
+    let o = Options {
+        program: path.clone(),
+        args: vec!["demo".into()],
+        env: Vec::new(),
+        cpus: d.cpus,
+        memory: 256 << 20,
+        mode: d.engine,
+        scheme: racewalk_mm::Scheme::S390_66,
+        code_bytes: 16 << 20,
+    };
+    let talk = Arc::new(Calls { output: Arc::new(Output::open(None)?), strace: false });
+    let started = System::start(&o, talk);
+    // The open file stays usable.
+    let _ = std::fs::remove_file(&path);
+    let (sys, first) = match started {
+        Ok(x) => x,
+        Err(e) => return refuse(e),
+    };
+    println!(
+        "A real s390x program on {} emulated CPUs; every access walks s390x page tables that a\nLinux-like mm keeps, frees and reuses in guest memory.\n",
+        d.cpus
+    );
+    let ending = sys.run_free(first);
+    println!("\n{}", Report::of(&sys).text());
+    Ok(status(&ending))
+}

@@ -1,0 +1,114 @@
+//! `racewalk run` and `racewalk trace`.
+
+use crate::cli::{Machine, StatsFormat};
+use crate::exit;
+use crate::report::Report;
+use crate::talk::{Calls, Output, Walks};
+use anyhow::Context;
+use racewalk_linux::signal;
+use racewalk_linux::system::{Ending, Options, StartError, System};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Bytes of translated code before the cache starts over.
+const CODE_BYTES: usize = 128 << 20;
+
+/// The guest's environment: ours, or what -E says.
+fn environment(wanted: &[String]) -> Vec<OsString> {
+    let ours = || std::env::vars_os().map(|(k, v)| join(k, v));
+    if wanted.is_empty() {
+        return ours().collect();
+    }
+    let one = |s: &String| match s.contains('=') {
+        true => Some(OsString::from(s)),
+        false => std::env::var_os(s).map(|v| join(s.into(), v)),
+    };
+    wanted.iter().filter_map(one).collect()
+}
+
+fn join(mut k: OsString, v: OsString) -> OsString {
+    k.push("=");
+    k.push(v);
+    k
+}
+
+/// Options of a machine and a program.
+pub fn options(m: &Machine, program: &[OsString]) -> Options {
+    let path = PathBuf::from(&program[0]);
+    Options {
+        program: path,
+        args: program.to_vec(),
+        env: environment(&m.env),
+        cpus: m.cpus,
+        memory: m.mem,
+        mode: m.engine,
+        scheme: m.scheme,
+        code_bytes: CODE_BYTES,
+    }
+}
+
+/// Turns the start-up error of a program into a message and an exit code.
+pub fn refuse(e: StartError) -> anyhow::Result<u8> {
+    let code = match &e {
+        StartError::Elf(x) if x.not_found() => exit::NOT_FOUND,
+        StartError::Elf(_) | StartError::Load { .. } => exit::NOT_RUNNABLE,
+        StartError::Machine { .. } => exit::FAILURE,
+    };
+    let (what, hint) = match &e {
+        StartError::Elf(x) if x.not_found() => ("run", "give a path such as ./prog; PATH is not searched"),
+        StartError::Elf(_) => {
+            ("run", "racewalk runs s390x ELF files linked with s390x-linux-gnu-gcc -static")
+        }
+        StartError::Load { .. } => ("run", "try a larger --mem, or fewer arguments and variables (-E)"),
+        StartError::Machine { .. } => ("start", "try a smaller --mem or fewer --cpus"),
+    };
+    eprintln!("error: failed to {what}: {e}\nhint: {hint}");
+    Ok(code)
+}
+
+/// Runs a program; returns racewalk's exit status.
+pub fn run(m: &Machine, program: &[OsString], walks: bool) -> anyhow::Result<u8> {
+    if let Some(filter) = &m.log {
+        let filter = tracing_subscriber::EnvFilter::try_new(filter)
+            .with_context(|| format!("read --log {filter:?}"))?;
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
+    let output = Arc::new(Output::open(m.output.as_deref())?);
+    let talk = Arc::new(Calls { output: output.clone(), strace: m.strace });
+    let o = options(m, program);
+    let (sys, first) = match System::start(&o, talk) {
+        Ok(x) => x,
+        Err(e) => return refuse(e),
+    };
+    if walks {
+        sys.cpus.trace_to(Arc::new(Walks::new(output.clone(), o.cpus)));
+    }
+    let ending = sys.run_free(first);
+    if let Some(format) = m.stats {
+        let r = Report::of(&sys);
+        output.put(&match format {
+            StatsFormat::Text => r.text(),
+            StatsFormat::Json => r.json(),
+        });
+    }
+    if let Err(e) = output.finish() {
+        eprintln!("racewalk: warning: write {:?}: {e}", m.output);
+    }
+    Ok(status(&ending))
+}
+
+/// Says how the guest ended, if not by exiting, and gives the exit status.
+pub fn status(ending: &Ending) -> u8 {
+    match ending {
+        Ending::Exited(s) => *s,
+        Ending::Killed { signal: n, text } => {
+            eprintln!("racewalk: guest killed by {}: {text}", signal::name(*n));
+            exit::SIGNAL_BASE.saturating_add(*n as u8)
+        }
+        Ending::Failed(text) => {
+            eprintln!("error: failed to go on: {text}");
+            exit::FAILURE
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Where everything goes that is not the guest's own output.
+
+use anyhow::Context;
+use racewalk_cpu::{CpuEvent, Sink};
+use racewalk_linux::system::Talk;
+use racewalk_walk::event::WalkEvent;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+/// A destination shared by all CPUs: standard error, or the file of `-o`.
+pub struct Output(Mutex<Box<dyn Write + Send>>);
+
+impl Output {
+    /// Standard error, or `path`.
+    pub fn open(path: Option<&Path>) -> anyhow::Result<Output> {
+        let w: Box<dyn Write + Send> = match path {
+            Some(p) => {
+                let f = File::create(p).with_context(|| format!("create {}", p.display()))?;
+                Box::new(BufWriter::new(f))
+            }
+            None => Box::new(std::io::stderr()),
+        };
+        Ok(Output(Mutex::new(w)))
+    }
+
+    /// Writes text. A destination that fails does not stop the guest.
+    pub fn put(&self, text: &str) {
+        let mut w = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = w.write_all(text.as_bytes());
+    }
+
+    /// Completes the file.
+    pub fn finish(&self) -> std::io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).flush()
+    }
+}
+
+/// System calls and warnings.
+pub struct Calls {
+    /// Where calls go.
+    pub output: std::sync::Arc<Output>,
+    /// Whether they are wanted.
+    pub strace: bool,
+}
+
+impl Talk for Calls {
+    fn call(&self, task: u32, line: &str) {
+        self.output.put(&format!("[{task}] {line}\n"));
+    }
+    fn wants_calls(&self) -> bool {
+        self.strace
+    }
+    fn warn(&self, line: &str) {
+        eprintln!("racewalk: warning: {line}");
+    }
+}
+
+/// Events of the MMUs as text, a line each; the lines of one walk stay together.
+pub struct Walks {
+    output: std::sync::Arc<Output>,
+    pending: Box<[Mutex<String>]>,
+}
+
+impl Walks {
+    /// For `cpus` CPUs.
+    pub fn new(output: std::sync::Arc<Output>, cpus: u32) -> Self {
+        Walks { output, pending: (0..cpus).map(|_| Mutex::default()).collect() }
+    }
+}
+
+impl Sink for Walks {
+    fn event(&self, cpu: u32, event: &CpuEvent) {
+        let mut p = self.pending[cpu as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = writeln!(p, "cpu{cpu} {event}");
+        if !matches!(event, CpuEvent::Walk(WalkEvent::Start { .. } | WalkEvent::Step { .. })) {
+            self.output.put(&p);
+            p.clear();
+        }
+    }
+}
