@@ -58,6 +58,9 @@ impl SwPte {
         if !prot.contains(Prot::EXEC) {
             b |= Pte::IEP;
         }
+        if !prot.contains(Prot::EXEC) {
+            b |= Pte::IEP;
+        }
         b
     }
     fn sync(self) -> SwPte {

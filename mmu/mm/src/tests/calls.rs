@@ -6,6 +6,8 @@ use crate::*;
 use racewalk_cpu::Access;
 use racewalk_ram::Vaddr;
 use racewalk_sched::set_this_cpu;
+use racewalk_walk::WalkStop;
+use racewalk_walk::s390x::Reason;
 use std::sync::Arc;
 
 fn errno<T: std::fmt::Debug>(r: Result<T>) -> &'static str {
@@ -187,6 +189,13 @@ fn protection_and_reuse() {
         assert_eq!(mm.get_user_u16(a).unwrap(), 0x0102);
         assert_eq!((k.stats().cow_copies.get(), k.stats().cow_reused.get()), (0, 1));
         assert_eq!(mm.maps().lines().count(), 1, "merged again");
+        let fetch = || k.cpus().user_piece(Vaddr(a), Access::Fetch, |_| ());
+        let Err(WalkStop::Fault(f)) = fetch() else { panic!("the page is not executable") };
+        let s = mm.handle_fault(&f).unwrap_err();
+        assert_eq!((f.reason, s.number, s.code), (Reason::InstructionExecution, 11, signo::SEGV_ACCERR));
+        mm.mprotect(a, 0x1000, Prot::READ | Prot::EXEC).unwrap();
+        assert_eq!(mm.handle_fault(&f), Ok(()), "somebody allowed it meanwhile");
+        assert!(fetch().is_ok());
     });
 }
 
