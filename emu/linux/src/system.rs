@@ -202,8 +202,9 @@ impl System {
             let (kernel, done) = (self.kernel.clone(), done.clone());
             std::thread::Builder::new().name("rcu".into()).spawn(move || {
                 while !done.load(Ordering::SeqCst) {
+                    let news = kernel.rcu_news();
                     kernel.rcu_poll();
-                    kernel.rcu_wait(RCU_WAIT);
+                    kernel.rcu_wait(news, RCU_WAIT);
                 }
             })
         };

@@ -12,8 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Instructions between two looks at whether another task wants the CPU.
-const QUANTUM: u64 = 1 << 20;
+/// Instructions that a task may run while another waits for its CPU.
+const SLICE: u64 = 1 << 20;
+/// What a stay in hosted code costs of the slice, in instructions.
+const KERNEL_COST: u64 = 2000;
 /// How long a task that waits for a host file sleeps before it looks whether the process is ending.
 const HOST_WAIT: Duration = Duration::from_millis(50);
 
@@ -63,6 +65,8 @@ pub struct Task {
     /// Alternate signal stack: ss_sp, ss_flags, ss_size.
     pub altstack: (u64, u32, u64),
     ended: bool,
+    /// What is left of the slice.
+    slice: u64,
 }
 
 impl Task {
@@ -78,6 +82,7 @@ impl Task {
             clear_child_tid: 0,
             altstack: (0, 2, 0),
             ended: false,
+            slice: SLICE,
         }
     }
 
@@ -93,6 +98,7 @@ impl Task {
             clear_child_tid: 0,
             altstack: (0, 2, 0),
             ended: false,
+            slice: SLICE,
         }
     }
 
@@ -218,11 +224,13 @@ impl Task {
         let Some((n, v)) = &mut self.cpu else { return };
         self.sys.cpus.exit_kernel(*n);
         let before = v.instructions;
-        let stop = v.run(QUANTUM);
-        self.sys.instructions.fetch_add(v.instructions - before, Ordering::Relaxed);
+        let stop = v.run(self.slice);
+        let ran = v.instructions - before;
+        self.slice = self.slice.saturating_sub(ran + KERNEL_COST);
+        self.sys.instructions.fetch_add(ran, Ordering::Relaxed);
         self.sys.cpus.enter_kernel(*n);
         match stop {
-            Stop::Quantum => self.reschedule(),
+            Stop::Quantum => {}
             Stop::Signal(bits) => {
                 v.core.signal.fetch_and(!bits, Ordering::SeqCst);
                 if bits & (cpu_signal::RESCHEDULE | cpu_signal::SIGNAL) != 0 {
@@ -240,9 +248,13 @@ impl Task {
             }
         }
         self.take_signals();
+        if self.slice == 0 {
+            self.reschedule();
+        }
     }
 
     fn reschedule(&mut self) {
+        self.slice = SLICE;
         if self.sys.pool.contended() {
             self.drop_cpu();
             self.take_cpu();

@@ -98,7 +98,10 @@ pub struct RcuReader<'a> {
 
 impl Drop for RcuReader<'_> {
     fn drop(&mut self) {
-        if self.rcu.readers[self.side].fetch_sub(1, SeqCst) == 1 {
+        // Without a grace period wanted nobody waits for readers; one that begins from here on looks at the count.
+        if self.rcu.readers[self.side].fetch_sub(1, SeqCst) == 1
+            && self.rcu.wanted.load(SeqCst) > self.rcu.completed.load(SeqCst)
+        {
             self.rcu.tell();
         }
     }
