@@ -323,7 +323,7 @@ impl System {
     pub fn fill_random(&self, out: &mut [u8]) {
         let mut r = self.random.lock().unwrap_or_else(PoisonError::into_inner);
         for c in out.chunks_mut(8) {
-            let v = r.next().to_le_bytes();
+            let v = r.next_u64().to_le_bytes();
             c.copy_from_slice(&v[..c.len()]);
         }
     }
