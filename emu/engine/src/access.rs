@@ -299,13 +299,7 @@ impl Core {
         let mut old = self.load(plain, addr)?;
         // A load that passed and a store that faults leave nothing behind: the CAS below is the only effect.
         loop {
-            let new = match op {
-                Rmw::Add => old.wrapping_add(v),
-                Rmw::And => old & v,
-                Rmw::Or => old | v,
-                Rmw::Xor => old ^ v,
-                Rmw::Swap => v,
-            };
+            let new = op.apply(old, v);
             let seen = self.cas(plain, addr, old, new)?;
             if seen == old {
                 return Ok(extend(m, old));

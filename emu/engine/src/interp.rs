@@ -48,13 +48,6 @@ impl<'a> Interp<'a> {
     }
 }
 
-fn low(w: Width, v: u64) -> (u64, i64) {
-    match w {
-        Width::W32 => (v as u32 as u64, v as i32 as i64),
-        Width::W64 => (v, v as i64),
-    }
-}
-
 impl Backend for Interp<'_> {
     type V = u64;
     type C = bool;
@@ -167,19 +160,7 @@ impl Backend for Interp<'_> {
     }
     #[inline(always)]
     fn cmp(&mut self, w: Width, cc: Cc, a: u64, b: u64) -> bool {
-        let ((au, ai), (bu, bi)) = (low(w, a), low(w, b));
-        match cc {
-            Cc::Eq => au == bu,
-            Cc::Ne => au != bu,
-            Cc::Lt => ai < bi,
-            Cc::Ge => ai >= bi,
-            Cc::Le => ai <= bi,
-            Cc::Gt => ai > bi,
-            Cc::Ltu => au < bu,
-            Cc::Geu => au >= bu,
-            Cc::Leu => au <= bu,
-            Cc::Gtu => au > bu,
-        }
+        cc.holds(w, a, b)
     }
     #[inline(always)]
     fn sel(&mut self, c: bool, a: u64, b: u64) -> u64 {

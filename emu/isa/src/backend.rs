@@ -47,6 +47,29 @@ pub enum Cc {
     Gtu,
 }
 
+impl Cc {
+    /// Whether the comparison holds: the one definition for whoever has numbers.
+    #[inline(always)]
+    pub fn holds(self, w: Width, a: u64, b: u64) -> bool {
+        let (ua, ub, sa, sb) = match w {
+            Width::W32 => (a as u32 as u64, b as u32 as u64, a as i32 as i64, b as i32 as i64),
+            Width::W64 => (a, b, a as i64, b as i64),
+        };
+        match self {
+            Cc::Eq => ua == ub,
+            Cc::Ne => ua != ub,
+            Cc::Lt => sa < sb,
+            Cc::Ge => sa >= sb,
+            Cc::Le => sa <= sb,
+            Cc::Gt => sa > sb,
+            Cc::Ltu => ua < ub,
+            Cc::Geu => ua >= ub,
+            Cc::Leu => ua <= ub,
+            Cc::Gtu => ua > ub,
+        }
+    }
+}
+
 /// How much of a value an operation looks at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Width {
@@ -124,6 +147,20 @@ pub enum Rmw {
     Xor,
     /// `v`.
     Swap,
+}
+
+impl Rmw {
+    /// The new value.
+    #[inline(always)]
+    pub fn apply(self, old: u64, v: u64) -> u64 {
+        match self {
+            Rmw::Add => old.wrapping_add(v),
+            Rmw::And => old & v,
+            Rmw::Or => old | v,
+            Rmw::Xor => old ^ v,
+            Rmw::Swap => v,
+        }
+    }
 }
 
 /// Why an instruction did not complete. Zero is not a value, so an engine may use it for "no exception".

@@ -1,7 +1,7 @@
 //! The [`Backend`]: instruction semantics come in, code goes out.
 
 use super::assembler::{Alu, RAX, RCX, RDX, Shift, Src, cc};
-use super::flags::{Cond, How, fold, host_cc};
+use super::flags::{Cond, How, host_cc};
 use super::trampoline::op;
 use super::values::{V, Work};
 use racewalk_isa::fp::FpOp;
@@ -320,7 +320,7 @@ impl Backend for Translator<'_> {
     }
     fn cmp(&mut self, w: Width, cc: Cc, a: V, b: V) -> Cond {
         if let (V::K(x), V::K(y)) = (a, b) {
-            return Cond::Const(fold(w, cc, x, y));
+            return Cond::Const(cc.holds(w, x, y));
         }
         Cond::Host { how: How::Cmp, w, cc: host_cc(cc), a, b }
     }
