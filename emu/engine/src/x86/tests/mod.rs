@@ -5,8 +5,9 @@ mod speed;
 mod toy;
 
 use super::*;
-use crate::core::{Core, pending};
+use crate::core::Core;
 use crate::interp::{Interp, Left};
+use racewalk_cpu::signal as pending;
 use racewalk_isa::{Arch as _, Exc};
 use std::collections::HashMap;
 use std::sync::Arc;
