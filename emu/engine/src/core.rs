@@ -124,6 +124,8 @@ pub struct Core {
     pub code_written: u32,
     /// Exception of the last slow path, zero if none ([`Exc`]).
     pub exc: u32,
+    /// Where translated code was left last, other than at its end: a host address in the block's code.
+    pub left_at: u64,
     /// Room for translated code's own spills and results of slow paths.
     pub scratch: [u64; 16],
     /// The fast TLB for loads.
@@ -174,6 +176,7 @@ impl Core {
             arg1: 0,
             code_written: 0,
             exc: 0,
+            left_at: 0,
             scratch: [0; 16],
             tlb_read: [FastEntry::empty(0); FAST_TLB],
             tlb_write: [FastEntry::empty(0); FAST_TLB],

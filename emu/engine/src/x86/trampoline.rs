@@ -183,7 +183,7 @@ unsafe extern "C" fn leave_syscall() {
     )
 }
 
-/// Jumped to with the instruction's address in `rax`.
+/// Jumped to with the instruction's address in `rax` and its length in `rdx`.
 #[unsafe(naked)]
 unsafe extern "C" fn leave_execute() {
     naked_asm!(
@@ -271,6 +271,7 @@ fn stop(core: &mut Core, frame: &mut Frame, point: Point, state: Option<&mut Rea
         state.restore(core, frame)
     }
     core.pc = point.pc;
+    core.left_at = frame.ret as u64;
     frame.regs[super::assembler::BUDGET] =
         frame.regs[super::assembler::BUDGET].wrapping_add(point.refund as u64);
     kind
@@ -322,11 +323,11 @@ fn check_aligned(m: MemOp, addr: u64) -> Result<(), Exc> {
 /// Before a store of `len` bytes: faults as it would, and leaves stores to frames that have code to the interpreter.
 fn before_store(core: &mut Core, m: MemOp, addr: u64, len: u64) -> Result<(), Stop> {
     check_aligned(m, addr)?;
-    let mut code = !core.piece(addr, Access::Store, m.space)?.cacheable;
+    let mut code = core.piece(addr, Access::Store, m.space)?.told.is_some();
     let room = GRANULE - (addr & (GRANULE - 1));
     if room < len {
         // A fault in the second page names its first byte, as the interpreter's does.
-        code |= !core.piece(addr.wrapping_add(room), Access::Store, m.space)?.cacheable
+        code |= core.piece(addr.wrapping_add(room), Access::Store, m.space)?.told.is_some()
     }
     if code { Err(Stop::Interpret) } else { Ok(()) }
 }
