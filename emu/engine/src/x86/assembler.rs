@@ -239,11 +239,11 @@ impl Asm {
     // ---- floating point, in xmm0 and xmm1 ------------------------------------------------------------------
 
     /// `xmm<x> = s`, all 64 bits.
-    pub fn to_xmm(&mut self, x: u8, s: Reg) {
+    pub fn xmm_set(&mut self, x: u8, s: Reg) {
         dynasm!(self.a ; .arch x64 ; movq Rx(x), Rq(s))
     }
     /// `d = xmm0`: 64 bits if `wide`, else 32, zero-extended.
-    pub fn from_xmm(&mut self, d: Reg, wide: bool) {
+    pub fn xmm_get(&mut self, d: Reg, wide: bool) {
         if wide {
             dynasm!(self.a ; .arch x64 ; movq Rq(d), xmm0)
         } else {
@@ -274,7 +274,7 @@ impl Asm {
         }
     }
     /// `xmm0` = the signed integer in `s` as a double.
-    pub fn from_integer(&mut self, s: Reg, wide: bool) {
+    pub fn xmm_integer(&mut self, s: Reg, wide: bool) {
         // The instruction keeps the upper half of xmm0, and would wait for it.
         dynasm!(self.a ; .arch x64 ; xorps xmm0, xmm0);
         if wide {
@@ -284,7 +284,7 @@ impl Asm {
         }
     }
     /// `xmm0` from single to double precision.
-    pub fn lengthen(&mut self) {
+    pub fn xmm_lengthen(&mut self) {
         dynasm!(self.a ; .arch x64 ; cvtss2sd xmm0, xmm0)
     }
     /// Jumps if the number in `d` is no normal number above the smallest one: zero, subnormal, at the smallest

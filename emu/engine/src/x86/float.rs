@@ -146,17 +146,17 @@ impl Work {
             Inline::Arith(sse, f) => {
                 for i in 0..args.len().min(2) {
                     let r = source(self, i);
-                    self.asm.to_xmm(i as u8, r)
+                    self.asm.xmm_set(i as u8, r)
                 }
                 // A square root reads and writes the same register.
                 self.asm.sse(sse, f == Fmt::F64, (args.len() > 1) as u8);
-                self.asm.from_xmm(d, f == Fmt::F64);
+                self.asm.xmm_get(d, f == Fmt::F64);
                 jumps[1] = self.asm.not_normal(d, f == Fmt::F64);
             }
             Inline::Compare(f) => {
                 for i in 0..2 {
                     let r = source(self, i);
-                    self.asm.to_xmm(i as u8, r)
+                    self.asm.xmm_set(i as u8, r)
                 }
                 self.asm.ucomis(f == Fmt::F64);
                 jumps[1] = self.asm.jcc(cc::P);
@@ -169,14 +169,14 @@ impl Work {
             }
             Inline::FromWord | Inline::FromDouble => {
                 let r = source(self, 0);
-                self.asm.from_integer(r, how == Inline::FromDouble);
-                self.asm.from_xmm(d, true);
+                self.asm.xmm_integer(r, how == Inline::FromDouble);
+                self.asm.xmm_get(d, true);
             }
             Inline::Lengthen => {
                 let r = source(self, 0);
-                self.asm.to_xmm(0, r);
-                self.asm.lengthen();
-                self.asm.from_xmm(d, true);
+                self.asm.xmm_set(0, r);
+                self.asm.xmm_lengthen();
+                self.asm.xmm_get(d, true);
                 jumps[1] = self.asm.not_normal(d, true);
             }
         }
