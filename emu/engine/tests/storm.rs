@@ -141,7 +141,7 @@ impl Findings {
 /// A loop of groups: some accesses to hot pages, then a look at what was loaded. Several accesses in one block, so
 /// that a walk for one comes between a translation and its next use.
 fn guest(r: &mut Rng) -> Vec<u8> {
-    let mut a = Asm::new((CODE + 1 << 12) - 2 * r.below(120));
+    let mut a = Asm::new(((CODE + 1) << 12) - 2 * r.below(120));
     let start = a.here();
     let mut bad = Vec::new();
     for _ in 0..2 + r.below(4) {
