@@ -438,7 +438,7 @@ fn straight(count: usize, rare: usize) -> Vec<Vec<u8>> {
             0 => &ROWS[r.below(ROWS.len() as u64) as usize],
             _ => common[r.below(common.len() as u64) as usize],
         };
-        let mut b = r.next().to_be_bytes();
+        let mut b = r.next_u64().to_be_bytes();
         b[0] = if row.code < 0x100 { row.code as u8 } else { (row.code >> 8) as u8 };
         let ext = row.code as u8;
         if row.code >= 0x100 {
