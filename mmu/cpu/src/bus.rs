@@ -7,6 +7,7 @@
 //! model or its fast TLB makes no difference. The initiator waits parked itself: two never wait for each other.
 
 use crate::event::CpuEvent;
+use crate::speculative::Recent;
 use crate::{Cpu, Cpus, signal};
 use racewalk_ram::{Paddr, Vaddr};
 use racewalk_sched::{NO_CPU, this_cpu, wait_while, wake};
@@ -49,6 +50,8 @@ pub(crate) struct Gate {
     /// Purges that the engine's fast TLB has not seen yet.
     fast: FastDrop,
     pub(crate) tlb: InfiniteTlb,
+    /// Where the speculative walker looks around.
+    pub(crate) recent: Recent,
 }
 
 impl Gate {

@@ -19,12 +19,14 @@ mod bus;
 mod context;
 mod event;
 mod mmu;
+mod speculative;
 mod stats;
 
 pub use bus::FastDrop;
 pub use event::{CpuEvent, Sink};
 pub use racewalk_walk::Access;
 pub use racewalk_walk::s390x::Fault;
+pub use speculative::SpeculativeWalker;
 pub use stats::CpuStats;
 
 use bus::Gate;

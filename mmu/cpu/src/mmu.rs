@@ -95,6 +95,9 @@ impl Cpus {
             return;
         }
         let frame = Paddr(t.paddr.0 & !0xfff);
+        if seq.is_none() {
+            g.recent.note(va);
+        }
         g.tlb.insert(space, va, TlbEntry { frame, protected: t.protected, no_execute: t.no_execute });
         drop(g);
         c.stats.fills.bump();

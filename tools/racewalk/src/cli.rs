@@ -61,6 +61,9 @@ pub struct Machine {
     /// Set or, without `=`, pass on an environment variable of the guest. Without any -E the guest gets ours.
     #[arg(short = 'E', value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
+    /// Let each CPU's speculative walker run beside it, walking near what the CPU translated lately.
+    #[arg(long, env = "RACEWALK_SPECULATE")]
+    pub speculate: bool,
     /// Print each system call.
     #[arg(long)]
     pub strace: bool,
