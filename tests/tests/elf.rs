@@ -125,7 +125,7 @@ fn cases(good: &Elf) -> Vec<(String, Vec<u8>, &'static str)> {
     add("entry-0", g().u64(24, 0), "e_entry");
     add("entry-max", g().u64(24, u64::MAX - 1), "e_entry");
     add("entry-in-data", g().u64(24, good.loaded(1, Vaddr) & !1), "e_entry");
-    add("entry-after-code", g().u64(24, good.loaded(0, Vaddr) + good.loaded(0, Memsz) + 2 & !1), "e_entry");
+    add("entry-after-code", g().u64(24, (good.loaded(0, Vaddr) + good.loaded(0, Memsz) + 2) & !1), "e_entry");
     let code = good.find(PT_LOAD, 0);
     add("no-executable-segment", g().u32(code + 4, 4), "e_entry");
 
@@ -153,7 +153,7 @@ fn cases(good: &Elf) -> Vec<(String, Vec<u8>, &'static str)> {
     add("offset-wrapping", g().load(1, Offset, u64::MAX - 8), "p_offset + p_filesz");
     add("offset-max", g().load(1, Offset, u64::MAX), "p_offset + p_filesz");
     add("vaddr-wrapping", g().load(1, Vaddr, u64::MAX - 8), "p_vaddr + p_memsz");
-    add("vaddr-last-page", g().load(1, Vaddr, u64::MAX & !0xfff), "p_vaddr + p_memsz");
+    add("vaddr-last-page", g().load(1, Vaddr, 0u64.wrapping_sub(0x1000)), "p_vaddr + p_memsz");
     add("vaddr-huge", g().load(1, Vaddr, 1 << 62), "p_vaddr + p_memsz");
     add("memsz-max", g().load(1, Memsz, u64::MAX), "p_vaddr + p_memsz");
     add("memsz-wrapping", g().load(1, Memsz, u64::MAX - good.loaded(1, Vaddr) + 1), "p_vaddr + p_memsz");
@@ -168,7 +168,7 @@ fn cases(good: &Elf) -> Vec<(String, Vec<u8>, &'static str)> {
     let same = good.loaded(0, Vaddr) + (good.loaded(1, Vaddr) & 0xfff);
     add("overlapping", g().load(1, Vaddr, same), "p_vaddr");
     add("overlapping-in-last-page", g().load(1, Vaddr, good.loaded(1, Vaddr) - 0x1000), "p_vaddr");
-    add("descending", g().load(0, Vaddr, good.loaded(1, Vaddr) + 0x10_0000 & !0xfff), "p_vaddr");
+    add("descending", g().load(0, Vaddr, (good.loaded(1, Vaddr) + 0x10_0000) & !0xfff), "p_vaddr");
     let inside = good.loaded(1, Vaddr) - good.loaded(0, Vaddr) + 1;
     add("overlapping-by-memsz", g().load(0, Memsz, inside), "p_vaddr");
     let other = g().u32(good.find(PT_LOAD, 0), 0x6fff_ffff).u32(good.find(PT_LOAD, 1), 0);

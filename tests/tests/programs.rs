@@ -98,7 +98,7 @@ fn environment() {
 
 #[test]
 fn standard_input_passes_through() {
-    let mut input: Vec<u8> = (0..200_000u32).map(|i| (i * i >> 5) as u8).collect();
+    let mut input: Vec<u8> = (0..200_000u32).map(|i| (i.wrapping_mul(i) >> 5) as u8).collect();
     for engine in ENGINES {
         let mut c = Command::new(racewalk());
         let r = run_with(c.args(["run", "--engine", engine]).arg(guest("echo")), &input, DEADLINE).expect(0);
