@@ -115,10 +115,13 @@ impl Core {
         let mut p = self.mmu.translate(addr, access, space)?;
         if let Some(u) = &mut self.undo
             && access == Access::Store
-            && u.recording()
         {
-            u.save(&p);
-            p.cacheable = false;
+            if u.recording() {
+                u.save(&p);
+                p.cacheable = false;
+            } else if u.hit_frame(p.paddr) {
+                p.cacheable = false;
+            }
         }
         if p.cacheable && space == 0 {
             self.fill(addr, access, &p);
@@ -138,10 +141,14 @@ impl Core {
     }
 
     fn stored(&mut self, p: &Reached, len: u64) {
-        if let Some(paddr) = p.told
-            && self.mmu.written(paddr, len)
-        {
-            self.code_written = 1;
+        if let Some(paddr) = p.told {
+            let mut hit = self.mmu.written(paddr, len);
+            if let Some(u) = &mut self.undo {
+                hit = u.wrote(paddr, hit);
+            }
+            if hit {
+                self.code_written = 1;
+            }
         }
     }
 

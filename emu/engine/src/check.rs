@@ -6,7 +6,7 @@ use crate::block::Block;
 use crate::core::{GRANULE, Piece};
 use crate::vcpu::{Stop, Vcpu};
 use racewalk_isa::{Arch, MAX_SLOTS};
-use racewalk_ram::raw;
+use racewalk_ram::{Paddr, raw};
 use std::sync::Arc;
 
 const PAGE: usize = GRANULE as usize;
@@ -24,6 +24,8 @@ pub(crate) struct Undo {
     pages: Vec<Page>,
     /// Clock values that were read, to be read again.
     clocks: Vec<u64>,
+    /// Where stores hit code: it is gone by the second time, and the block ends there all the same.
+    hits: Vec<Paddr>,
     replayed: Option<usize>,
 }
 
@@ -48,6 +50,22 @@ impl Undo {
         // SAFETY: a translated piece lies in a whole page of guest memory.
         unsafe { raw::read(host, &mut bytes[..]) };
         self.pages.push(Page { host, paddr, bytes });
+    }
+
+    /// Whether stores to the frame of `paddr` have to be told although it has no code any more.
+    pub(crate) fn hit_frame(&self, paddr: Paddr) -> bool {
+        self.hits.iter().any(|h| h.pfn() == paddr.pfn())
+    }
+
+    /// A store at `paddr` that hit code or not: recorded the first time, repeated the second.
+    pub(crate) fn wrote(&mut self, paddr: Paddr, hit: bool) -> bool {
+        if self.recording() {
+            if hit {
+                self.hits.push(paddr);
+            }
+            return hit;
+        }
+        hit || self.hits.contains(&paddr)
     }
 
     /// The clock: recorded the first time, repeated the second.

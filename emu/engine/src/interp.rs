@@ -26,8 +26,6 @@ pub enum Left {
     EndBlock,
     /// A delayed transfer (SPARC): target in [`Interp::target`], taken, annul.
     Delayed(bool, bool),
-    /// The windows rotated by this much.
-    Rotate(i8),
 }
 
 /// The interpreter for one instruction.
@@ -268,7 +266,7 @@ impl Backend for Interp<'_> {
         (h.run)(self.core, a)
     }
     fn rotate_windows(&mut self, by: i8) {
-        self.left = Left::Rotate(by)
+        self.core.rotate_windows(by)
     }
 
     #[inline(always)]

@@ -254,7 +254,7 @@ impl<A: Arch> Vcpu<A> {
                 self.core.budget += 1;
                 return self.execute(len);
             }
-            Left::Delayed(..) | Left::Rotate(_) => {
+            Left::Delayed(..) => {
                 self.core.pc = pc;
                 return Some(self.exception(Exc::NOT_MODELLED, len));
             }

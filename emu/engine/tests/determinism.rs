@@ -280,6 +280,41 @@ fn check(seed: u64, totals: &mut Totals) {
     }
 }
 
+/// `--engine check`, the mode that looks for differences by itself, finds none. It runs one CPU at a time.
+#[test]
+fn check_finds_nothing() {
+    let (first, count) = (setting("RACEWALK_FIRST", 0), setting("RACEWALK_SEEDS", 1000) / 4);
+    for seed in first..first + count {
+        let plan = Plan::new(seed);
+        let m = Machine::new(2, |p| p != 0 && p < program::NEVER);
+        for (va, bytes) in &plan.programs.images {
+            m.put(*va, bytes);
+        }
+        let cache = m.cache(Mode::Check);
+        let mut vcpus = [0, 1].map(|cpu| m.vcpu(cpu, &cache));
+        for (cpu, v) in vcpus.iter_mut().enumerate() {
+            v.core.pc = plan.programs.entry[cpu];
+            for (i, x) in plan.programs.registers[cpu].iter().enumerate() {
+                v.core.slots[gpr(i as u8) as usize] = *x;
+            }
+        }
+        let mut r = plan.rng(3);
+        for _ in 0..STOPS {
+            let v = &mut vcpus[r.below(2) as usize];
+            match v.run(r.below(300)) {
+                Stop::Difference => {
+                    panic!("seed {seed}: {}", v.difference.as_deref().unwrap_or("nothing said"))
+                }
+                Stop::Syscall { next, .. } => v.core.pc = next,
+                Stop::Exception { len: 0, .. } => break,
+                Stop::Exception { len, .. } => v.core.pc = v.core.pc.wrapping_add(len as u64),
+                Stop::Panicked => panic!("seed {seed}: a slow path panicked"),
+                Stop::Quantum | Stop::Signal(_) => {}
+            }
+        }
+    }
+}
+
 #[test]
 fn engines_agree() {
     let (first, count) = (setting("RACEWALK_FIRST", 0), setting("RACEWALK_SEEDS", 1000));

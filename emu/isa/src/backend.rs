@@ -431,6 +431,25 @@ pub trait Backend {
     /// (low half only for 128-bit formats) and the IEEE flags it raised ([`crate::fp::flag`]).
     fn fp(&mut self, op: FpOp, rm: Self::V, args: &[Self::V]) -> (Self::V, Self::V, Self::V);
 
+    /// A floating-point operation whose flags go to `record`, which is called with them if there are any and may
+    /// raise an exception. If `quick` holds, rounding is to nearest even and recording "inexact" alone changes
+    /// nothing: a translator may then do the common cases on the host. Returns `(high, low)`.
+    fn fp_record(
+        &mut self,
+        op: FpOp,
+        rm: Self::V,
+        quick: Self::C,
+        args: &[Self::V],
+        record: &'static Helper,
+    ) -> Result<(Self::V, Self::V), Self::Trap> {
+        let _ = quick;
+        let (h, l, flags) = self.fp(op, rm, args);
+        let z = self.k(0);
+        let any = self.cmp(Width::W64, Cc::Ne, flags, z);
+        self.when(any, |b| b.helper(record, &[flags]).map(|_| ()))?;
+        Ok((h, l))
+    }
+
     /// Reads a vector from the slots `s` (high) and `s + 1` (low).
     fn x_get(&mut self, s: Slot) -> Self::X;
     /// Writes a vector.

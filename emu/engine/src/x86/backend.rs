@@ -424,6 +424,18 @@ impl Backend for Translator<'_> {
         (h, l, f)
     }
 
+    fn fp_record(
+        &mut self,
+        op: FpOp,
+        rm: V,
+        quick: Cond,
+        args: &[V],
+        record: &'static Helper,
+    ) -> Result<(V, V), Infallible> {
+        self.work.begin();
+        Ok(self.work.emit_fp(op, rm, quick, args, record))
+    }
+
     fn x_get(&mut self, s: Slot) -> (V, V) {
         let h = self.get(s);
         let l = self.get(s + 1);

@@ -16,6 +16,7 @@ mod backend;
 mod control;
 mod describe;
 mod flags;
+mod float;
 mod memory;
 mod trampoline;
 mod values;

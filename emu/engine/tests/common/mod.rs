@@ -8,10 +8,10 @@ pub mod asm;
 pub mod program;
 
 use racewalk_cpu::{CpuEvent, Cpus, Sink};
-use racewalk_engine::Core;
 use racewalk_engine::cache::{CodeCache, Mode};
 use racewalk_engine::mmu::{Clock, PortMmu};
 use racewalk_engine::vcpu::{Stop, Vcpu};
+use racewalk_engine::{Core, Mmu};
 use racewalk_isa::s390x::S390x;
 use racewalk_ram::{Paddr, Pfn, Ram, Vaddr};
 use racewalk_walk::s390x::entry::TableType;
@@ -70,8 +70,18 @@ impl Machine {
 
     /// A vCPU on CPU `n`.
     pub fn vcpu(&self, n: u32, cache: &Arc<CodeCache<S390x>>) -> Vcpu<S390x> {
+        self.vcpu_with(n, cache, |mmu| Box::new(mmu))
+    }
+
+    /// A vCPU on CPU `n` with something between it and its MMU.
+    pub fn vcpu_with(
+        &self,
+        n: u32,
+        cache: &Arc<CodeCache<S390x>>,
+        wrap: impl FnOnce(PortMmu) -> Box<dyn Mmu + Send>,
+    ) -> Vcpu<S390x> {
         let mmu = PortMmu::new(self.cpus.clone(), n, Arc::new(Counter::default()));
-        Vcpu::new(Core::new(Box::new(mmu), self.cpus.signal_word(n)), cache.clone())
+        Vcpu::new(Core::new(wrap(mmu), self.cpus.signal_word(n)), cache.clone())
     }
 
     /// Copies bytes to a virtual address, by way of the frames of the start.
