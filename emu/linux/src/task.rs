@@ -5,6 +5,7 @@ use crate::file::{OpenFile, Wait};
 use crate::signal::{self, Cause};
 use crate::system::{Ending, System};
 use racewalk_cpu::signal as cpu_signal;
+use racewalk_engine::cache::Mode;
 use racewalk_engine::vcpu::{Stop, Vcpu};
 use racewalk_isa::s390x::{S390x, state};
 use racewalk_isa::{Exc, MAX_SLOTS};
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 /// Instructions that a task may run while another waits for its CPU.
 const SLICE: u64 = 1 << 20;
+/// The same for the engine that runs everything twice and compares, and a task's first slice: about as long a time.
+const CHECK_SLICE: u64 = 1 << 16;
 /// What a stay in hosted code costs of the slice, in instructions.
 const KERNEL_COST: u64 = 2000;
 /// How long a task that waits for a host file sleeps before it looks whether the process is ending.
@@ -82,7 +85,7 @@ impl Task {
             clear_child_tid: 0,
             altstack: (0, 2, 0),
             ended: false,
-            slice: SLICE,
+            slice: CHECK_SLICE,
         }
     }
 
@@ -98,7 +101,7 @@ impl Task {
             clear_child_tid: 0,
             altstack: (0, 2, 0),
             ended: false,
-            slice: SLICE,
+            slice: CHECK_SLICE,
         }
     }
 
@@ -254,7 +257,7 @@ impl Task {
     }
 
     fn reschedule(&mut self) {
-        self.slice = SLICE;
+        self.slice = if self.sys.cache.mode() == Mode::Check { CHECK_SLICE } else { SLICE };
         if self.sys.pool.contended() {
             self.drop_cpu();
             self.take_cpu();
