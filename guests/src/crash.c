@@ -30,7 +30,7 @@ int main(int argc, char **argv)
         asm volatile(".short 0");
     } else if (!strcmp(how, "divide")) {
         volatile int zero = 0;
-        return 1 / zero;
+        return 100 / zero;
     } else if (!strcmp(how, "abort")) {
         abort();
     } else {

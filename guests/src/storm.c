@@ -1,7 +1,8 @@
 /* Four threads map, fill, protect and unmap neighbouring slots of one window while four others read whatever is
    there. A slot's owner publishes its number before readers may look and withdraws it before it unmaps; readers
    hold the owner off while they are inside. Every word of a slot holds the slot's round, so a translation that
-   outlives munmap, or a page shared by mistake, shows as a wrong value. Argument: milliseconds (default 500). */
+   outlives munmap, or a page shared by mistake, shows as a wrong value. Argument: milliseconds (default 500); slow
+   machines take more of them, until a reader has read. */
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -111,14 +112,15 @@ int main(int argc, char **argv)
         pthread_create(&t[OWNERS + i], NULL, reader, (void *)(intptr_t)i);
     }
     struct timespec d = { ms / 1000, ms % 1000 * 1000000 };
-    nanosleep(&d, NULL);
+    do {
+        nanosleep(&d, NULL);
+    } while (!__atomic_load_n(&rounds, __ATOMIC_RELAXED) || !__atomic_load_n(&reads, __ATOMIC_RELAXED));
     __atomic_store_n(&stop, 1, __ATOMIC_SEQ_CST);
     for (int i = 0; i < OWNERS + READERS; i++) {
         pthread_join(t[i], NULL);
     }
-    int moved = rounds > 0 && reads > 0;
-    printf("%s\n", wrong ? "WRONG VALUES" : moved ? "right" : "NOTHING HAPPENED");
+    printf("%s\n", wrong ? "WRONG VALUES" : "right");
     fprintf(stderr, "%llu rounds, %llu reads, %llu wrong\n", (unsigned long long)rounds, (unsigned long long)reads,
             (unsigned long long)wrong);
-    return wrong || !moved;
+    return wrong != 0;
 }

@@ -3,7 +3,7 @@
 //! The interpreter calls these directly; translated code has the fast path inline and comes here on a miss, so
 //! both make the same accesses in the same order.
 
-use crate::core::{Core, FAST_TLB, GRANULE, GRANULE_SHIFT, Piece};
+use crate::core::{Core, FAST_TLB, GRANULE, GRANULE_SHIFT};
 use racewalk_isa::{Access, Endian, Env, Exc, MemOp, Rmw, Slot};
 use racewalk_ram::{Paddr, raw};
 
@@ -70,6 +70,15 @@ fn order(m: MemOp, size: u8, v: u64) -> u64 {
     }
 }
 
+/// Where an access goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reached {
+    /// Host address of the byte asked for.
+    pub host: *mut u8,
+    /// A store must be told to the MMU, with this physical address: the frame has code, or had when it was asked.
+    pub told: Option<Paddr>,
+}
+
 impl Core {
     /// Loads through the fast TLB, or slowly.
     #[inline(always)]
@@ -95,20 +104,29 @@ impl Core {
         self.slow_store(m, addr, v)
     }
 
-    /// The piece at `addr` for an access of `len` bytes that does not leave its granule.
-    pub fn piece(&mut self, addr: u64, access: Access, space: u8) -> Result<Piece, Exc> {
+    /// Where the byte at `addr` is, and the rest of its granule: through the fast TLB, or slowly. Translated code has
+    /// the first part inline, so the MMU is asked in the same cases.
+    pub(crate) fn piece(&mut self, addr: u64, access: Access, space: u8) -> Result<Reached, Exc> {
+        let tlb = if access == Access::Store { &self.tlb_write } else { &self.tlb_read };
+        let e = tlb[(addr >> GRANULE_SHIFT) as usize & (FAST_TLB - 1)];
+        if access != Access::Fetch && space == 0 && addr.wrapping_sub(e.tag) < GRANULE {
+            return Ok(Reached { host: addr.wrapping_add(e.addend) as *mut u8, told: None });
+        }
         let mut p = self.mmu.translate(addr, access, space)?;
         if let Some(u) = &mut self.undo
             && access == Access::Store
-            && u.recording()
         {
-            u.save(&p);
-            p.cacheable = false;
+            if u.recording() {
+                u.save(&p);
+                p.cacheable = false;
+            } else if u.hit_frame(p.paddr) {
+                p.cacheable = false;
+            }
         }
         if p.cacheable && space == 0 {
             self.fill(addr, access, &p);
         }
-        Ok(p)
+        Ok(Reached { host: p.host, told: (!p.cacheable).then_some(p.paddr) })
     }
 
     fn aligned(&self, m: MemOp, addr: u64) -> Result<(), Exc> {
@@ -122,9 +140,15 @@ impl Core {
         (addr & (GRANULE - 1)) + len > GRANULE
     }
 
-    fn stored(&mut self, p: &Piece, len: u64) {
-        if !p.cacheable && self.mmu.written(p.paddr, len) {
-            self.code_written = 1;
+    fn stored(&mut self, p: &Reached, len: u64) {
+        if let Some(paddr) = p.told {
+            let mut hit = self.mmu.written(paddr, len);
+            if let Some(u) = &mut self.undo {
+                hit = u.wrote(paddr, hit);
+            }
+            if hit {
+                self.code_written = 1;
+            }
         }
     }
 
@@ -166,7 +190,7 @@ impl Core {
         len: u64,
         access: Access,
         space: u8,
-    ) -> Result<(Piece, usize, Option<Piece>), Exc> {
+    ) -> Result<(Reached, usize, Option<Reached>), Exc> {
         debug_assert!((1..=GRANULE).contains(&len));
         let first = self.piece(addr, access, space)?;
         let room = (GRANULE - (addr & (GRANULE - 1))).min(len) as usize;
@@ -299,13 +323,7 @@ impl Core {
         let mut old = self.load(plain, addr)?;
         // A load that passed and a store that faults leave nothing behind: the CAS below is the only effect.
         loop {
-            let new = match op {
-                Rmw::Add => old.wrapping_add(v),
-                Rmw::And => old & v,
-                Rmw::Or => old | v,
-                Rmw::Xor => old ^ v,
-                Rmw::Swap => v,
-            };
+            let new = op.apply(old, v);
             let seen = self.cas(plain, addr, old, new)?;
             if seen == old {
                 return Ok(extend(m, old));

@@ -44,24 +44,37 @@ impl<A: Arch> Block<A> {
     }
 
     /// Whether a direct jump from this block to `target` may be patched: within one page, because a page keeps its
-    /// translation as a whole.
+    /// translation as a whole. The block at `target` must not lie in a second page either, see
+    /// [`CodeCache::link`](crate::cache::CodeCache::link).
     pub fn may_link(&self, target: u64) -> bool {
         self.second.is_none() && (target ^ self.key.pc) & !(GRANULE - 1) == 0
     }
 }
 
+/// What [`fetch`] got.
+#[derive(Clone, Copy, Debug)]
+pub enum Got {
+    /// An instruction.
+    Insn(Fetched),
+    /// `mark` refused.
+    Refused,
+    /// The instruction crosses into the next page, which was not wanted and is not touched.
+    Crosses,
+}
+
 /// Fetches the bytes of the instruction at `pc` through the MMU. Returns them with their number, the physical
-/// address of the first, and the frame of a part in the next page. `mark` is told every physical range before it
-/// is read and may refuse to go on.
+/// address of the first, and the frame of a part in the next page, which is entered only if `cross` allows it.
+/// `mark` is told every physical range before it is read and may refuse to go on.
 pub fn fetch<A: Arch>(
     core: &mut Core,
     pc: u64,
+    cross: bool,
     mark: &mut dyn FnMut(Paddr, u64) -> bool,
-) -> Result<Option<Fetched>, Exc> {
+) -> Result<Got, Exc> {
     let first = core.fetch_piece(pc)?;
     let room = GRANULE - (pc & (GRANULE - 1));
     if !mark(first.paddr, room.min(2)) {
-        return Ok(None);
+        return Ok(Got::Refused);
     }
     let mut bytes = [0; 8];
     // SAFETY: instructions are at even addresses, so two bytes are in the granule that was translated; the
@@ -69,9 +82,12 @@ pub fn fetch<A: Arch>(
     unsafe { raw::read(first.host, &mut bytes[..2]) };
     let len = A::insn_len([bytes[0], bytes[1]]);
     let here = (len as u64).min(room) as usize;
+    if here < len && !cross {
+        return Ok(Got::Crosses);
+    }
     if here > 2 {
         if !mark(first.paddr, here as u64) {
-            return Ok(None);
+            return Ok(Got::Refused);
         }
         // SAFETY: `here` bytes lie in the same granule.
         unsafe { raw::read(first.host, &mut bytes[..here]) };
@@ -80,13 +96,13 @@ pub fn fetch<A: Arch>(
     if here < len {
         let rest = core.fetch_piece(pc.wrapping_add(here as u64))?;
         if !mark(rest.paddr, (len - here) as u64) {
-            return Ok(None);
+            return Ok(Got::Refused);
         }
         // SAFETY: the rest begins a granule of its own.
         unsafe { raw::read(rest.host, &mut bytes[here..len]) };
         second = Some(rest.paddr.pfn());
     }
-    Ok(Some(Fetched { bytes, len, paddr: first.paddr, second }))
+    Ok(Got::Insn(Fetched { bytes, len, paddr: first.paddr, second }))
 }
 
 /// Instruction bytes.
@@ -102,7 +118,8 @@ pub struct Fetched {
     pub second: Option<Pfn>,
 }
 
-/// Decodes the block at `pc`. `None` if `mark` refused.
+/// Decodes the block at `pc`. `None` if `mark` refused. No page is entered that the first instruction does not
+/// enter: a walk for what may never be executed would depend on when blocks are made.
 pub fn build<A: Arch>(
     core: &mut Core,
     pc: u64,
@@ -113,17 +130,16 @@ pub fn build<A: Arch>(
     let mut paddr = Paddr(0);
     let mut second = None;
     loop {
-        let f = match fetch::<A>(core, at, mark) {
-            Ok(Some(f)) => f,
-            Ok(None) => return Ok(None),
+        let f = match fetch::<A>(core, at, insns.is_empty(), mark) {
+            Ok(Got::Insn(f)) => f,
+            Ok(Got::Refused) => return Ok(None),
+            Ok(Got::Crosses) => break,
             // Only the first instruction's fault is this block's: the others may never be reached.
             Err(e) if insns.is_empty() => return Err(e),
             Err(_) => break,
         };
         if insns.is_empty() {
             paddr = f.paddr;
-        } else if f.second.is_some() {
-            break;
         }
         let i = A::decode(at, &f.bytes[..f.len]);
         insns.push(i);

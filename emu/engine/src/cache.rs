@@ -8,7 +8,7 @@ use racewalk_isa::{Arch, Exc};
 use racewalk_ram::Pfn;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 /// How instructions are executed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -58,17 +58,29 @@ pub struct CacheStats {
 }
 
 /// An arena and where it is. A CPU holds on to it while it runs code from it.
-pub struct Code {
+pub struct Code<A: Arch> {
     // A host lock: never held across a scheduling point.
     arena: Mutex<Arena>,
     range: std::ops::Range<u64>,
+    /// What was translated: entry and block, by entry. Code is only ever added at the end.
+    blocks: Mutex<Vec<(u64, Arc<Block<A>>)>>,
 }
 
-impl Code {
+impl<A: Arch> Code<A> {
     fn new(bytes: usize) -> std::io::Result<Arc<Self>> {
         let arena = Arena::new(bytes)?;
         let range = arena.range();
-        Ok(Arc::new(Code { arena: Mutex::new(arena), range }))
+        Ok(Arc::new(Code { arena: Mutex::new(arena), range, blocks: Mutex::default() }))
+    }
+
+    /// The block whose translation a host address of this arena belongs to, and the number of its instruction at
+    /// `pc`. The block may have left the cache since.
+    pub fn find(&self, address: u64, pc: u64) -> Option<(Arc<Block<A>>, usize)> {
+        let t = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let i = t.partition_point(|b| b.0 <= address).checked_sub(1)?;
+        let block = t[i].1.clone();
+        let at = block.insns.iter().position(|x| A::pc(x) == pc)?;
+        Some((block, at))
     }
 
     fn arena(&self) -> MutexGuard<'_, Arena> {
@@ -91,7 +103,7 @@ pub struct CodeCache<A: Arch> {
     cpus: Arc<Cpus>,
     mode: Mode,
     table: RwLock<Table<A>>,
-    code: Mutex<Arc<Code>>,
+    code: Mutex<Arc<Code<A>>>,
     arena_bytes: usize,
     /// Counts replacements of the arena.
     generation: AtomicU64,
@@ -123,14 +135,22 @@ impl<A: Arch> CodeCache<A> {
         &self.cpus
     }
 
-    /// Changes whenever code became stale or the arena was replaced; a CPU compares it between blocks.
+    /// Changes whenever code became stale. A CPU compares it where the architecture lets it see other CPUs' stores
+    /// to its code: when it begins to run, when it is told, and after its own stores to code. Not between any two
+    /// blocks: how often that is depends on the engine.
     #[inline]
     pub fn epoch(&self) -> u64 {
-        self.cpus.ram().code().epoch().wrapping_add(self.generation.load(Ordering::SeqCst))
+        self.cpus.ram().code().epoch()
+    }
+
+    /// Changes whenever the arena was replaced; a CPU compares it between blocks.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
     }
 
     /// The arena that new code goes to. A CPU holds on to it while it runs code from it.
-    pub fn code(&self) -> Arc<Code> {
+    pub fn code(&self) -> Arc<Code<A>> {
         self.code.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -151,7 +171,7 @@ impl<A: Arch> CodeCache<A> {
                         if core.fetch_piece(edge)?.paddr.pfn() == second {
                             return Ok(b);
                         }
-                        self.remove(&[key]);
+                        self.remove(&mut self.table_mut(), &[key]);
                         continue;
                     }
                     return Ok(b.clone());
@@ -175,10 +195,10 @@ impl<A: Arch> CodeCache<A> {
         });
         if revoke {
             core.mmu.park();
-            self.cpus.revoke_fast_stores();
+            let revoked = racewalk_sched::controlled::catch(|| self.cpus.revoke_fast_stores());
             let drop = core.mmu.unpark();
             core.apply(drop);
-            return Ok(None);
+            return revoked.map(|()| None).map_err(|_| Exc::CANCELLED);
         }
         let Some(block) = built? else { return Ok(None) };
         let block = Arc::new(block);
@@ -200,28 +220,32 @@ impl<A: Arch> CodeCache<A> {
 
     /// Drops blocks whose bytes were written since the last call, by any CPU, and tells the other CPUs.
     pub fn drop_stale(&self) {
-        let frames = self.cpus.ram().code().take_stale();
-        if frames.is_empty() {
-            return;
+        {
+            // Taken under the table's lock: who finds nothing left to drop finds the table without it, too.
+            let mut t = self.table_mut();
+            let frames = self.cpus.ram().code().take_stale();
+            if frames.is_empty() {
+                return;
+            }
+            let keys: Vec<Key> = frames.iter().filter_map(|f| t.by_frame.remove(f)).flatten().collect();
+            self.remove(&mut t, &keys);
         }
-        let keys: Vec<Key> = {
-            let mut t = self.table.write().unwrap_or_else(PoisonError::into_inner);
-            frames.iter().filter_map(|f| t.by_frame.remove(f)).flatten().collect()
-        };
-        self.remove(&keys);
-        self.kick();
+        self.kick(signal::CODE);
     }
 
-    fn kick(&self) {
+    fn kick(&self, bits: u32) {
         let me = racewalk_sched::this_cpu();
         for c in (0..self.cpus.count()).filter(|&c| c != me) {
-            self.cpus.kick(c, signal::INVALIDATE);
+            self.cpus.kick(c, bits);
         }
     }
 
-    fn remove(&self, keys: &[Key]) {
+    fn table_mut(&self) -> RwLockWriteGuard<'_, Table<A>> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remove(&self, t: &mut Table<A>, keys: &[Key]) {
         let code = self.code();
-        let mut t = self.table.write().unwrap_or_else(PoisonError::into_inner);
         for k in keys {
             if let Some(b) = t.blocks.remove(k) {
                 self.stats.dropped.fetch_add(1, Ordering::Relaxed);
@@ -237,7 +261,7 @@ impl<A: Arch> CodeCache<A> {
 
     /// Host address of the translation of `block`, made now if there is none. `None` when the arena was full and has
     /// been replaced: everything is forgotten and the caller starts over.
-    pub fn translate(&self, block: &Block<A>) -> Option<u64> {
+    pub fn translate(&self, block: &Arc<Block<A>>) -> Option<u64> {
         let mut slot = self.code.lock().unwrap_or_else(PoisonError::into_inner);
         let have = block.code.load(Ordering::SeqCst);
         if have != 0 {
@@ -251,6 +275,7 @@ impl<A: Arch> CodeCache<A> {
                 self.stats.translated.fetch_add(1, Ordering::Relaxed);
                 self.stats.insns.fetch_add(block.insns.len() as u64, Ordering::Relaxed);
                 self.stats.bytes.fetch_add(t.bytes as u64, Ordering::Relaxed);
+                slot.blocks.lock().unwrap_or_else(PoisonError::into_inner).push((t.entry, block.clone()));
                 block.code.store(t.entry, Ordering::SeqCst);
                 Some(t.entry)
             }
@@ -258,7 +283,7 @@ impl<A: Arch> CodeCache<A> {
                 // Without memory for code the interpreter goes on.
                 *slot = Code::new(self.arena_bytes).ok()?;
                 drop(slot);
-                let mut t = self.table.write().unwrap_or_else(PoisonError::into_inner);
+                let mut t = self.table_mut();
                 for b in t.blocks.values() {
                     b.code.store(0, Ordering::SeqCst);
                     b.incoming().clear();
@@ -267,14 +292,19 @@ impl<A: Arch> CodeCache<A> {
                 t.by_frame.clear();
                 self.stats.flushes.fetch_add(1, Ordering::Relaxed);
                 self.generation.fetch_add(1, Ordering::SeqCst);
-                self.kick();
+                // A poll that drops nothing, so that they leave the old arena.
+                self.kick(signal::INVALIDATE);
                 None
             }
         }
     }
 
-    /// Patches the jump at `site`, which is in the current arena, to lead to `block`.
+    /// Patches the jump at `site`, which is in the current arena, to lead to `block`. Not to one that has a second
+    /// page: that page's translation may go while the first one's, which the jump is bound to, stays.
     pub fn link(&self, site: u64, block: &Block<A>) {
+        if block.second.is_some() {
+            return;
+        }
         let arena = self.code();
         // Under the table's lock a block is either still known, or its incoming list has been drained for good.
         let t = self.table.read().unwrap_or_else(PoisonError::into_inner);

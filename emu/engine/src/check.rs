@@ -5,9 +5,9 @@
 use crate::block::Block;
 use crate::core::{GRANULE, Piece};
 use crate::vcpu::{Stop, Vcpu};
-use crate::x86::Exit;
 use racewalk_isa::{Arch, MAX_SLOTS};
-use racewalk_ram::raw;
+use racewalk_ram::{Paddr, raw};
+use std::sync::Arc;
 
 const PAGE: usize = GRANULE as usize;
 
@@ -24,6 +24,8 @@ pub(crate) struct Undo {
     pages: Vec<Page>,
     /// Clock values that were read, to be read again.
     clocks: Vec<u64>,
+    /// Where stores hit code: it is gone by the second time, and the block ends there all the same.
+    hits: Vec<Paddr>,
     replayed: Option<usize>,
 }
 
@@ -48,6 +50,22 @@ impl Undo {
         // SAFETY: a translated piece lies in a whole page of guest memory.
         unsafe { raw::read(host, &mut bytes[..]) };
         self.pages.push(Page { host, paddr, bytes });
+    }
+
+    /// Whether stores to the frame of `paddr` have to be told although it has no code any more.
+    pub(crate) fn hit_frame(&self, paddr: Paddr) -> bool {
+        self.hits.iter().any(|h| h.pfn() == paddr.pfn())
+    }
+
+    /// A store at `paddr` that hit code or not: recorded the first time, repeated the second.
+    pub(crate) fn wrote(&mut self, paddr: Paddr, hit: bool) -> bool {
+        if self.recording() {
+            if hit {
+                self.hits.push(paddr);
+            }
+            return hit;
+        }
+        hit || self.hits.contains(&paddr)
     }
 
     /// The clock: recorded the first time, repeated the second.
@@ -101,14 +119,13 @@ struct State {
 
 impl<A: Arch> Vcpu<A> {
     /// Runs a block both ways. Leaves the state of the translated code.
-    pub(crate) fn check_block(&mut self, block: &Block<A>) -> Option<Stop> {
-        let Some(code) = self.translation(block) else {
-            return self.interpret(block, block.insns.len());
-        };
+    pub(crate) fn check_block(&mut self, block: &Arc<Block<A>>) -> Option<Stop> {
+        let whole = 0..block.insns.len();
+        let Some(code) = self.translation(block) else { return self.interpret(block, whole) };
         let before = (self.core.slots, self.core.pc, self.core.budget, self.core.reservation);
         self.core.flush_writes();
         self.core.undo = Some(Box::default());
-        let stop = self.interpret(block, block.insns.len());
+        let stop = self.interpret(block, whole);
         let interpreted = self.state(stop);
 
         if let Some(u) = &mut self.core.undo {
@@ -116,10 +133,11 @@ impl<A: Arch> Vcpu<A> {
             u.replayed = Some(0);
         }
         (self.core.slots, self.core.pc, self.core.budget, self.core.reservation) = before;
-        self.core.code_written = 0;
+        let written = std::mem::take(&mut self.core.code_written);
 
         let exit = self.run_code(code);
-        let stop = self.finish_block(block, exit);
+        let stop = self.after(exit);
+        self.core.code_written |= written;
         let translated = self.state(stop);
         let memory = self.core.undo.take().and_then(|u| u.difference());
         if interpreted == translated && memory.is_none() {
@@ -131,25 +149,6 @@ impl<A: Arch> Vcpu<A> {
 
     fn state(&self, stop: Option<Stop>) -> State {
         State { slots: self.core.slots, pc: self.core.pc, budget: self.core.budget, stop }
-    }
-
-    /// After an exit: an instruction that translated code leaves to the interpreter is in the middle of the block,
-    /// and the rest of the block follows it.
-    fn finish_block(&mut self, block: &Block<A>, exit: Exit) -> Option<Stop> {
-        if exit != Exit::Interpret {
-            return self.after(exit);
-        }
-        let at = block.insns.iter().position(|i| A::pc(i) == self.core.pc)?;
-        let rest = Block {
-            key: block.key,
-            insns: block.insns[at..].into(),
-            next: block.next,
-            second: block.second,
-            runs: Default::default(),
-            code: Default::default(),
-            incoming: Default::default(),
-        };
-        self.interpret(&rest, rest.insns.len())
     }
 }
 

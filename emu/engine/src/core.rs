@@ -11,6 +11,8 @@ use racewalk_walk::s390x::invalidate::Purge;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// Register windows (sparc64).
+pub const WINDOWS: usize = racewalk_isa::sparc64::state::WINDOWS as usize;
 /// Entries of each half of the fast TLB.
 pub const FAST_TLB: usize = 1024;
 /// Entries of the jump cache.
@@ -124,6 +126,8 @@ pub struct Core {
     pub code_written: u32,
     /// Exception of the last slow path, zero if none ([`Exc`]).
     pub exc: u32,
+    /// Where translated code was left last, other than at its end: a host address in the block's code.
+    pub left_at: u64,
     /// Room for translated code's own spills and results of slow paths.
     pub scratch: [u64; 16],
     /// The fast TLB for loads.
@@ -138,6 +142,9 @@ pub struct Core {
     pub fetch_frames: [Pfn; 64],
     /// Load-reserve state.
     pub reservation: Reservation,
+    /// Locals and ins of the register windows that are not current (sparc64), and the number of the current one.
+    window_file: [[u64; 16]; WINDOWS],
+    window: usize,
     /// Owner of the word behind `pending`.
     pub signal: Arc<AtomicU32>,
     /// The slow side.
@@ -174,6 +181,7 @@ impl Core {
             arg1: 0,
             code_written: 0,
             exc: 0,
+            left_at: 0,
             scratch: [0; 16],
             tlb_read: [FastEntry::empty(0); FAST_TLB],
             tlb_write: [FastEntry::empty(0); FAST_TLB],
@@ -181,6 +189,8 @@ impl Core {
             tlb_fetch: [FastEntry::empty(0); 64],
             fetch_frames: [Pfn(0); 64],
             reservation: Reservation::default(),
+            window_file: [[0; 16]; WINDOWS],
+            window: 0,
             signal,
             mmu,
             undo: None,
@@ -233,6 +243,19 @@ impl Core {
             self.used_write.sort_unstable();
             self.used_write.dedup();
         }
+    }
+
+    /// Turns the register windows (sparc64): slots 8 to 15 are the outs, 16 to 23 the locals, 24 to 31 the ins of
+    /// the current window; the outs of a window are the ins of the next one.
+    pub fn rotate_windows(&mut self, by: i8) {
+        let at = |n: i64| n.rem_euclid(WINDOWS as i64) as usize;
+        let now = self.window as i64;
+        self.window_file[at(now)].copy_from_slice(&self.slots[16..32]);
+        self.window_file[at(now + 1)][8..].copy_from_slice(&self.slots[8..16]);
+        self.window = at(now + by as i64);
+        self.slots[16..32].copy_from_slice(&self.window_file[self.window]);
+        let after = at(self.window as i64 + 1);
+        self.slots[8..16].copy_from_slice(&self.window_file[after][8..]);
     }
 
     /// Says that something is remembered for `pc` until [`jump_generation`](Self::jump_generation) changes.

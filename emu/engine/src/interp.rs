@@ -26,8 +26,6 @@ pub enum Left {
     EndBlock,
     /// A delayed transfer (SPARC): target in [`Interp::target`], taken, annul.
     Delayed(bool, bool),
-    /// The windows rotated by this much.
-    Rotate(i8),
 }
 
 /// The interpreter for one instruction.
@@ -45,13 +43,6 @@ impl<'a> Interp<'a> {
     #[inline(always)]
     pub fn new(core: &'a mut Core) -> Self {
         Interp { core, target: 0, left: Left::Next }
-    }
-}
-
-fn low(w: Width, v: u64) -> (u64, i64) {
-    match w {
-        Width::W32 => (v as u32 as u64, v as i32 as i64),
-        Width::W64 => (v, v as i64),
     }
 }
 
@@ -167,19 +158,7 @@ impl Backend for Interp<'_> {
     }
     #[inline(always)]
     fn cmp(&mut self, w: Width, cc: Cc, a: u64, b: u64) -> bool {
-        let ((au, ai), (bu, bi)) = (low(w, a), low(w, b));
-        match cc {
-            Cc::Eq => au == bu,
-            Cc::Ne => au != bu,
-            Cc::Lt => ai < bi,
-            Cc::Ge => ai >= bi,
-            Cc::Le => ai <= bi,
-            Cc::Gt => ai > bi,
-            Cc::Ltu => au < bu,
-            Cc::Geu => au >= bu,
-            Cc::Leu => au <= bu,
-            Cc::Gtu => au > bu,
-        }
+        cc.holds(w, a, b)
     }
     #[inline(always)]
     fn sel(&mut self, c: bool, a: u64, b: u64) -> u64 {
@@ -287,7 +266,7 @@ impl Backend for Interp<'_> {
         (h.run)(self.core, a)
     }
     fn rotate_windows(&mut self, by: i8) {
-        self.left = Left::Rotate(by)
+        self.core.rotate_windows(by)
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! The vCPU loop: dispatches blocks to the engines until something concerns the kernel.
 
-use crate::block::{Block, fetch};
+use crate::block::{Block, Got, fetch};
 use crate::cache::{Code, CodeCache, HOT, Mode};
 use crate::core::Core;
 use crate::interp::{Interp, Left};
@@ -8,6 +8,8 @@ use crate::x86;
 use racewalk_cpu::{Fault, signal};
 use racewalk_isa::scan::Terminator;
 use racewalk_isa::{Arch, Exc, Hint};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -55,7 +57,8 @@ pub struct Vcpu<A: Arch> {
     cache: Arc<CodeCache<A>>,
     local: Box<[Local<A>]>,
     epoch: u64,
-    code: Arc<Code>,
+    generation: u64,
+    code: Arc<Code<A>>,
     /// Instructions executed.
     pub instructions: u64,
     /// What `check` found.
@@ -66,6 +69,7 @@ impl<A: Arch> Vcpu<A> {
     /// A vCPU on `core`.
     pub fn new(core: Box<Core>, cache: Arc<CodeCache<A>>) -> Self {
         let empty = || Local { pc: 1, generation: 0, block: None };
+        let generation = cache.generation();
         let code = cache.code();
         let epoch = cache.epoch();
         Vcpu {
@@ -73,6 +77,7 @@ impl<A: Arch> Vcpu<A> {
             cache,
             local: std::iter::repeat_with(empty).take(LOCAL).collect(),
             epoch,
+            generation,
             code,
             instructions: 0,
             difference: None,
@@ -84,26 +89,55 @@ impl<A: Arch> Vcpu<A> {
         self.core.budget = quantum as i64;
         let drop = self.core.mmu.unpark();
         self.core.apply(drop);
-        let stop = self.dispatch();
+        let stop = match catch_unwind(AssertUnwindSafe(|| self.dispatch())) {
+            Ok(stop) => stop,
+            Err(panic) => self.panicked(panic),
+        };
         self.core.mmu.park();
         self.instructions += quantum - self.core.budget as u64;
         stop
     }
 
+    /// A panic below ends the run of this vCPU; the end of a controlled run is none.
+    fn panicked(&mut self, panic: Box<dyn std::any::Any + Send>) -> Stop {
+        let stop = match panic.is::<racewalk_sched::Cancelled>() {
+            true => self.exception(Exc::CANCELLED, 0),
+            false => Stop::Panicked,
+        };
+        // Dropping a payload may panic again.
+        std::mem::forget(panic);
+        stop
+    }
+
     fn dispatch(&mut self) -> Stop {
+        let mut look = true;
         loop {
             let pending = self.core.pending();
             if pending != 0 {
+                if pending & signal::CODE != 0 {
+                    self.core.signal.fetch_and(!signal::CODE, Ordering::SeqCst);
+                    look = true;
+                }
                 if pending & signal::INVALIDATE != 0 {
                     let drop = self.core.mmu.poll();
+                    look |= !drop.is_empty();
                     self.core.apply(drop);
                 }
-                if pending & !signal::INVALIDATE != 0 {
-                    return Stop::Signal(pending & !signal::INVALIDATE);
+                if pending & !signal::ENGINE != 0 {
+                    return Stop::Signal(pending & !signal::ENGINE);
                 }
             }
-            if self.cache.epoch() != self.epoch {
-                self.refresh();
+            if std::mem::take(&mut self.core.code_written) != 0 || look {
+                look = false;
+                let epoch = self.cache.epoch();
+                if epoch != self.epoch {
+                    self.cache.drop_stale();
+                    self.core.flush_jumps();
+                    self.epoch = epoch;
+                }
+            }
+            if self.cache.generation() != self.generation {
+                self.renew();
             }
             if self.core.budget <= 0 {
                 return Stop::Quantum;
@@ -112,11 +146,15 @@ impl<A: Arch> Vcpu<A> {
                 Ok(b) => b,
                 Err(exc) => return self.exception(exc, 0),
             };
+            if self.core.pending() != 0 {
+                // Something came while the lookup walked; translated code looks at its head, too.
+                continue;
+            }
             let n = block.insns.len();
             let whole = self.core.budget >= n as i64;
             let stop = match self.cache.mode() {
-                _ if !whole => self.interpret(&block, self.core.budget as usize),
-                Mode::Interp => self.interpret(&block, n),
+                _ if !whole => self.interpret(&block, 0..self.core.budget as usize),
+                Mode::Interp => self.interpret(&block, 0..n),
                 Mode::Check => self.check_block(&block),
                 Mode::Jit => self.enter(&block),
                 Mode::Auto => {
@@ -125,7 +163,7 @@ impl<A: Arch> Vcpu<A> {
                     {
                         self.enter(&block)
                     } else {
-                        self.interpret(&block, n)
+                        self.interpret(&block, 0..n)
                     }
                 }
             };
@@ -135,12 +173,11 @@ impl<A: Arch> Vcpu<A> {
         }
     }
 
-    /// Some code is stale or gone.
-    fn refresh(&mut self) {
-        self.cache.drop_stale();
+    /// The arena was replaced.
+    fn renew(&mut self) {
+        self.generation = self.cache.generation();
         self.core.flush_jumps();
         self.code = self.cache.code();
-        self.epoch = self.cache.epoch();
     }
 
     fn lookup(&mut self) -> Result<Arc<Block<A>>, Exc> {
@@ -168,38 +205,38 @@ impl<A: Arch> Vcpu<A> {
         Stop::Exception { exc, fault, len }
     }
 
-    /// Interprets the first `n` instructions of a block.
-    pub(crate) fn interpret(&mut self, block: &Block<A>, n: usize) -> Option<Stop> {
-        for (k, i) in block.insns[..n].iter().enumerate() {
-            let mut t = Interp::new(&mut self.core);
-            match A::exec(&mut t, i) {
-                Ok(()) if t.left == Left::Next => {
-                    if self.core.code_written != 0 {
-                        self.core.code_written = 0;
-                        self.core.budget -= k as i64 + 1;
-                        self.core.pc = A::pc(i).wrapping_add(A::len(i) as u64);
-                        return None;
-                    }
-                }
-                Ok(()) => {
-                    let (left, target) = (t.left, t.target);
-                    self.core.code_written = 0;
-                    self.core.budget -= k as i64 + 1;
-                    return self.leave(left, target, A::pc(i), A::len(i));
-                }
-                Err(e) => {
-                    self.core.budget -= k as i64;
-                    self.core.pc = A::pc(i);
-                    return Some(self.exception(e, A::len(i)));
+    /// Interprets some consecutive instructions of a block; those before them have been counted.
+    pub(crate) fn interpret(&mut self, block: &Block<A>, range: Range<usize>) -> Option<Stop> {
+        let Range { start, end } = range;
+        let mut k = start;
+        // What panics counts as not executed, as in translated code.
+        let left = catch_unwind(AssertUnwindSafe(|| {
+            while k < end {
+                let i = &block.insns[k];
+                let mut t = Interp::new(&mut self.core);
+                match A::exec(&mut t, i) {
+                    Ok(()) if t.left == Left::Next && t.core.code_written == 0 => k += 1,
+                    Ok(()) => return Ok(Some((t.left, t.target))),
+                    Err(e) => return Err(e),
                 }
             }
-        }
-        self.core.budget -= n as i64;
-        self.core.pc = match block.insns.get(n) {
+            Ok(None)
+        }));
+        self.core.budget -= (k - start) as i64;
+        self.core.pc = match block.insns.get(k) {
             Some(i) => A::pc(i),
             None => block.next,
         };
-        None
+        match left {
+            Ok(Ok(None)) => None,
+            Ok(Ok(Some((left, target)))) => {
+                self.core.budget -= 1;
+                let i = &block.insns[k];
+                self.leave(left, target, A::pc(i), A::len(i))
+            }
+            Ok(Err(e)) => Some(self.exception(e, A::len(&block.insns[k]))),
+            Err(panic) => Some(self.panicked(panic)),
+        }
     }
 
     /// An instruction at `pc` that has been counted left by `left`.
@@ -217,7 +254,7 @@ impl<A: Arch> Vcpu<A> {
                 self.core.budget += 1;
                 return self.execute(len);
             }
-            Left::Delayed(..) | Left::Rotate(_) => {
+            Left::Delayed(..) => {
                 self.core.pc = pc;
                 return Some(self.exception(Exc::NOT_MODELLED, len));
             }
@@ -232,9 +269,9 @@ impl<A: Arch> Vcpu<A> {
         if target & (A::INSN_ALIGN - 1) != 0 {
             return Some(self.exception(A::MISALIGNED_PC, len));
         }
-        let mut f = match fetch::<A>(&mut self.core, target, &mut |_, _| true) {
-            Ok(Some(f)) => f,
-            Ok(None) => return None,
+        let mut f = match fetch::<A>(&mut self.core, target, true, &mut |_, _| true) {
+            Ok(Got::Insn(f)) => f,
+            Ok(_) => return None,
             Err(e) => return Some(self.exception(e, len)),
         };
         f.bytes[1] |= modifier;
@@ -253,7 +290,6 @@ impl<A: Arch> Vcpu<A> {
         let mut t = Interp::new(&mut self.core);
         let r = A::exec(&mut t, &i);
         let (left, to) = (t.left, t.target);
-        self.core.code_written = 0;
         match r {
             Err(e) => Some(self.exception(e, len)),
             Ok(()) if left == Left::Execute => Some(self.exception(A::EXECUTE_OF_EXECUTE, len)),
@@ -271,26 +307,31 @@ impl<A: Arch> Vcpu<A> {
         }
     }
 
-    /// Interprets the one instruction at `core.pc`.
-    fn step(&mut self) -> Option<Stop> {
-        match self.lookup() {
-            Ok(b) => self.interpret(&b, 1),
-            Err(e) => Some(self.exception(e, 0)),
-        }
+    /// The instruction at `core.pc` that translated code left: its block and its number there. Not looked up by
+    /// address, which could walk.
+    fn left(&self) -> Option<(Arc<Block<A>>, usize)> {
+        self.code.find(self.core.left_at, self.core.pc)
+    }
+
+    /// Interprets the rest of the block that translated code left at `core.pc`: the poll comes where the block ends,
+    /// as in the interpreter.
+    fn rest(&mut self) -> Option<Stop> {
+        let Some((block, at)) = self.left() else { return Some(Stop::Panicked) };
+        self.interpret(&block, at..block.insns.len())
     }
 
     /// Runs translated code from `block` on, translating it first if need be.
-    fn enter(&mut self, block: &Block<A>) -> Option<Stop> {
+    fn enter(&mut self, block: &Arc<Block<A>>) -> Option<Stop> {
         let code = match self.translation(block) {
             Some(c) => c,
-            None => return self.interpret(block, block.insns.len()),
+            None => return self.interpret(block, 0..block.insns.len()),
         };
         self.core.fill_jump(block.key.pc, code);
         let mut exit = self.run_code(code);
         loop {
             return match exit {
                 x86::Exit::Link { site } => {
-                    if self.core.pending() != 0 || self.cache.epoch() != self.epoch || self.core.budget <= 0 {
+                    if self.core.pending() != 0 || self.core.budget <= 0 {
                         return None;
                     }
                     let b = match self.lookup() {
@@ -300,7 +341,7 @@ impl<A: Arch> Vcpu<A> {
                     let hot = self.cache.mode() != Mode::Auto
                         || b.runs.fetch_add(1, Ordering::Relaxed) >= HOT
                         || b.code.load(Ordering::Relaxed) != 0;
-                    if hot && self.cache.translate(&b).is_some() && self.cache.epoch() == self.epoch {
+                    if hot && self.cache.translate(&b).is_some() {
                         self.cache.link(site, &b);
                         let code = b.code.load(Ordering::SeqCst);
                         if code != 0 && self.code.holds(code) {
@@ -320,23 +361,20 @@ impl<A: Arch> Vcpu<A> {
         match exit {
             x86::Exit::Jump | x86::Exit::Poll | x86::Exit::Link { .. } => None,
             x86::Exit::Exc(exc) => {
-                let len = self.insn_len();
+                let len = self.left().map_or(0, |(b, i)| A::len(&b.insns[i]));
                 Some(self.exception(exc, len))
             }
             x86::Exit::Syscall { number, next } => Some(Stop::Syscall { number, next }),
-            x86::Exit::Execute => {
-                let len = self.insn_len();
-                self.execute(len)
-            }
-            x86::Exit::Interpret => self.step(),
+            x86::Exit::Execute { len } => self.execute(len),
+            x86::Exit::Interpret => self.rest(),
             x86::Exit::Panicked => Some(Stop::Panicked),
         }
     }
 
     /// Code for `block` in `self.code`, translated now if need be; `None` if there is none to be had at the moment.
-    pub(crate) fn translation(&mut self, block: &Block<A>) -> Option<u64> {
+    pub(crate) fn translation(&mut self, block: &Arc<Block<A>>) -> Option<u64> {
         let code = match block.code.load(Ordering::SeqCst) {
-            0 => self.cache.translate(block).filter(|_| self.cache.epoch() == self.epoch)?,
+            0 => self.cache.translate(block)?,
             c => c,
         };
         self.code.holds(code).then_some(code)
@@ -346,18 +384,9 @@ impl<A: Arch> Vcpu<A> {
     pub(crate) fn run_code(&mut self, code: u64) -> x86::Exit {
         debug_assert!(self.code.holds(code));
         // SAFETY: `self.code` keeps the arena alive, and arenas are never reset. Links stay inside one arena; the
-        // jump cache is filled only here, with code of `self.code`, and flushed when that changes (`refresh`). All
+        // jump cache is filled only here, with code of `self.code`, and flushed when that changes (`renew`). All
         // blocks of the cache are of architecture `A`, as is the state.
         unsafe { x86::enter(&mut self.core, code) }
-    }
-
-    /// Length of the instruction at `core.pc`, which has been fetched before; 0 if it cannot be fetched any more.
-    fn insn_len(&mut self) -> u8 {
-        let pc = self.core.pc;
-        match fetch::<A>(&mut self.core, pc, &mut |_, _| true) {
-            Ok(Some(f)) => f.len as u8,
-            _ => 0,
-        }
     }
 
     /// The instruction at `core.pc` for reports: bytes and text.
@@ -365,10 +394,10 @@ impl<A: Arch> Vcpu<A> {
         let pc = self.core.pc;
         let drop = self.core.mmu.unpark();
         self.core.apply(drop);
-        let f = fetch::<A>(&mut self.core, pc, &mut |_, _| true);
+        let f = fetch::<A>(&mut self.core, pc, true, &mut |_, _| true);
         self.core.mmu.park();
         match f {
-            Ok(Some(f)) => {
+            Ok(Got::Insn(f)) => {
                 let bytes = f.bytes[..f.len].to_vec();
                 let text = A::text(&A::decode(pc, &bytes));
                 Some((bytes, text))

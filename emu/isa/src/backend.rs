@@ -47,6 +47,29 @@ pub enum Cc {
     Gtu,
 }
 
+impl Cc {
+    /// Whether the comparison holds: the one definition for whoever has numbers.
+    #[inline(always)]
+    pub fn holds(self, w: Width, a: u64, b: u64) -> bool {
+        let (ua, ub, sa, sb) = match w {
+            Width::W32 => (a as u32 as u64, b as u32 as u64, a as i32 as i64, b as i32 as i64),
+            Width::W64 => (a, b, a as i64, b as i64),
+        };
+        match self {
+            Cc::Eq => ua == ub,
+            Cc::Ne => ua != ub,
+            Cc::Lt => sa < sb,
+            Cc::Ge => sa >= sb,
+            Cc::Le => sa <= sb,
+            Cc::Gt => sa > sb,
+            Cc::Ltu => ua < ub,
+            Cc::Geu => ua >= ub,
+            Cc::Leu => ua <= ub,
+            Cc::Gtu => ua > ub,
+        }
+    }
+}
+
 /// How much of a value an operation looks at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Width {
@@ -124,6 +147,20 @@ pub enum Rmw {
     Xor,
     /// `v`.
     Swap,
+}
+
+impl Rmw {
+    /// The new value.
+    #[inline(always)]
+    pub fn apply(self, old: u64, v: u64) -> u64 {
+        match self {
+            Rmw::Add => old.wrapping_add(v),
+            Rmw::And => old & v,
+            Rmw::Or => old | v,
+            Rmw::Xor => old ^ v,
+            Rmw::Swap => v,
+        }
+    }
 }
 
 /// Why an instruction did not complete. Zero is not a value, so an engine may use it for "no exception".
@@ -393,6 +430,25 @@ pub trait Backend {
     /// `rm` is a rounding mode in the numbering of [`crate::fp::Round`]. Returns `(high, low, flags)`: the result
     /// (low half only for 128-bit formats) and the IEEE flags it raised ([`crate::fp::flag`]).
     fn fp(&mut self, op: FpOp, rm: Self::V, args: &[Self::V]) -> (Self::V, Self::V, Self::V);
+
+    /// A floating-point operation whose flags go to `record`, which is called with them if there are any and may
+    /// raise an exception. If `quick` holds, rounding is to nearest even and recording "inexact" alone changes
+    /// nothing: a translator may then do the common cases on the host. Returns `(high, low)`.
+    fn fp_record(
+        &mut self,
+        op: FpOp,
+        rm: Self::V,
+        quick: Self::C,
+        args: &[Self::V],
+        record: &'static Helper,
+    ) -> Result<(Self::V, Self::V), Self::Trap> {
+        let _ = quick;
+        let (h, l, flags) = self.fp(op, rm, args);
+        let z = self.k(0);
+        let any = self.cmp(Width::W64, Cc::Ne, flags, z);
+        self.when(any, |b| b.helper(record, &[flags]).map(|_| ()))?;
+        Ok((h, l))
+    }
 
     /// Reads a vector from the slots `s` (high) and `s + 1` (low).
     fn x_get(&mut self, s: Slot) -> Self::X;

@@ -273,22 +273,7 @@ impl Backend for Oracle {
         a.leading_zeros() as u64
     }
     fn cmp(&mut self, w: Width, cc: Cc, a: u64, b: u64) -> bool {
-        let (ua, ub, sa, sb) = match w {
-            Width::W32 => (a as u32 as u64, b as u32 as u64, a as i32 as i64, b as i32 as i64),
-            Width::W64 => (a, b, a as i64, b as i64),
-        };
-        match cc {
-            Cc::Eq => ua == ub,
-            Cc::Ne => ua != ub,
-            Cc::Lt => sa < sb,
-            Cc::Ge => sa >= sb,
-            Cc::Le => sa <= sb,
-            Cc::Gt => sa > sb,
-            Cc::Ltu => ua < ub,
-            Cc::Geu => ua >= ub,
-            Cc::Leu => ua <= ub,
-            Cc::Gtu => ua > ub,
-        }
+        cc.holds(w, a, b)
     }
     fn sel(&mut self, c: bool, a: u64, b: u64) -> u64 {
         if c { a } else { b }
@@ -319,13 +304,7 @@ impl Backend for Oracle {
     }
     fn rmw(&mut self, m: MemOp, op: Rmw, addr: u64, v: u64) -> Result<u64, Exc> {
         let old = self.load_wide(m, addr)? as u64;
-        let new = match op {
-            Rmw::Add => old.wrapping_add(v),
-            Rmw::And => old & v,
-            Rmw::Or => old | v,
-            Rmw::Xor => old ^ v,
-            Rmw::Swap => v,
-        };
+        let new = op.apply(old, v);
         self.store_wide(m, addr, new as u128)?;
         Ok(extend(m, old))
     }

@@ -4,7 +4,7 @@
 //! segments are mapped from the file as the guest touches them.
 
 use goblin::container::{Container, Ctx, Endian};
-use goblin::elf::program_header::{PT_INTERP, PT_LOAD, PT_PHDR, PT_TLS};
+use goblin::elf::program_header::{PF_X, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_PHDR, PT_TLS};
 use goblin::elf64::header::{EI_CLASS, EI_DATA, EI_VERSION, ELFCLASS64, ELFDATA2MSB, ELFMAG, ET_EXEC};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -84,6 +84,8 @@ pub struct Executable {
     pub phnum: u16,
     /// Loadable segments, ascending.
     pub segments: Vec<Segment>,
+    /// The stack may be executed: PT_GNU_STACK says so, or is missing.
+    pub executable_stack: bool,
 }
 
 struct Check<'a> {
@@ -218,6 +220,7 @@ pub fn open(path: &Path) -> Result<Executable, ElfError> {
     };
     let mut segments: Vec<Segment> = Vec::new();
     let mut phdr = 0;
+    let mut executable_stack = true;
     for (i, h) in headers.iter().enumerate() {
         let at = phoff + i as u64 * PHDR as u64;
         match h.p_type {
@@ -230,6 +233,7 @@ pub fn open(path: &Path) -> Result<Executable, ElfError> {
                 );
             }
             PT_PHDR => phdr = h.p_vaddr,
+            PT_GNU_STACK => executable_stack = h.p_flags & PF_X != 0,
             PT_TLS if h.p_filesz > h.p_memsz => {
                 return c.field(
                     format!("program header {i} p_filesz (PT_TLS)"),
@@ -265,7 +269,7 @@ pub fn open(path: &Path) -> Result<Executable, ElfError> {
             .find(|s| phoff >= s.offset && phoff + table <= s.offset + s.filesz)
             .map_or(0, |s| s.vaddr + (phoff - s.offset));
     }
-    Ok(Executable { path: path.into(), file: Arc::new(file), entry, phdr, phnum, segments })
+    Ok(Executable { path: path.into(), file: Arc::new(file), entry, phdr, phnum, segments, executable_stack })
 }
 
 fn segment(

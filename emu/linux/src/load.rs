@@ -129,6 +129,13 @@ impl Task {
             ));
         }
         let top = self.sys.mm.map_stack(STACK).map_err(|e| format!("map the stack: {e}"))?;
+        if exe.executable_stack {
+            let all = Prot::READ | Prot::WRITE | Prot::EXEC;
+            self.sys
+                .mm
+                .mprotect(top - STACK, STACK, all)
+                .map_err(|e| format!("make the stack executable: {e}"))?;
+        }
         let efault = |e: Errno| format!("write the stack: {}", e.name());
         let mut sp = top;
         let mut push = |t: &Task, bytes: &[u8]| -> Result<u64, String> {

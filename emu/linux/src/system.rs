@@ -42,6 +42,8 @@ pub struct Options {
     pub mode: Mode,
     /// The page-table memory scheme.
     pub scheme: Scheme,
+    /// Whether each CPU's speculative walker runs beside it, on a host thread of its own.
+    pub speculate: bool,
     /// Bytes of translated code before the cache is emptied.
     pub code_bytes: usize,
 }
@@ -101,6 +103,9 @@ pub enum StartError {
 /// How long the RCU thread sleeps when nothing is pending.
 const RCU_WAIT: std::time::Duration = std::time::Duration::from_millis(5);
 
+/// How long a speculative walker rests after a burst of walks.
+const SPECULATION_PAUSE: std::time::Duration = std::time::Duration::from_micros(100);
+
 const NOT_ENDING: u32 = 0;
 const ENDING: u32 = 1;
 
@@ -143,6 +148,7 @@ pub struct System {
     tasks: Mutex<Vec<Arc<TaskShared>>>,
     next_tid: AtomicU32,
     live: AtomicU32,
+    speculates: bool,
     exit_status: AtomicU32,
     ending: AtomicU32,
     end: Mutex<Option<Ending>>,
@@ -192,6 +198,7 @@ impl System {
             tasks: Mutex::new(Vec::new()),
             next_tid: AtomicU32::new(FIRST_PID),
             live: AtomicU32::new(0),
+            speculates: o.speculate,
             exit_status: AtomicU32::new(0),
             ending: AtomicU32::new(NOT_ENDING),
             end: Mutex::new(None),
@@ -218,16 +225,41 @@ impl System {
                 }
             })
         };
+        let walkers = self.speculate(&done);
         let key = std::ptr::from_ref(&self.live) as usize;
         racewalk_sched::wait_while(key, "process.wait", || self.live.load(Ordering::SeqCst) != 0);
         // The last task may have ended the process without saying so.
         self.ending.store(ENDING, Ordering::SeqCst);
         self.timers.look();
         done.store(true, Ordering::SeqCst);
+        for w in walkers {
+            let _ = w.join();
+        }
         if !rcu.is_ok_and(|t| t.join().is_ok()) {
             self.end().get_or_insert(Ending::Failed("the RCU thread failed".into()));
         }
         self.end().clone().unwrap_or(Ending::Exited(self.exit_status.load(Ordering::SeqCst) as u8))
+    }
+
+    /// Starts the speculative walkers, if they are wanted.
+    fn speculate(&self, done: &Arc<std::sync::atomic::AtomicBool>) -> Vec<std::thread::JoinHandle<()>> {
+        let walker = |cpu| {
+            let (cpus, done) = (self.cpus.clone(), done.clone());
+            let mut w = racewalk_cpu::SpeculativeWalker::new(cpu, 1);
+            std::thread::Builder::new()
+                .name(format!("walker {cpu}"))
+                .spawn(move || {
+                    while !done.load(Ordering::SeqCst) {
+                        for _ in 0..64 {
+                            let _ = w.step(&cpus);
+                        }
+                        std::thread::sleep(SPECULATION_PAUSE);
+                    }
+                })
+                .ok()
+        };
+        let cpus = if self.speculates { self.cpus.count() } else { 0 };
+        (0..cpus).filter_map(walker).collect()
     }
 
     /// What the process exits with if no task calls exit_group: the status of the last task.
@@ -393,7 +425,7 @@ impl System {
     pub fn fill_random(&self, out: &mut [u8]) {
         let mut r = self.random.lock().unwrap_or_else(PoisonError::into_inner);
         for c in out.chunks_mut(8) {
-            let v = r.next().to_le_bytes();
+            let v = r.next_u64().to_le_bytes();
             c.copy_from_slice(&v[..c.len()]);
         }
     }

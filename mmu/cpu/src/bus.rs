@@ -1,10 +1,13 @@
 //! The invalidation bus: purges reach every TLB, and return when nobody uses what was purged.
 //!
 //! A CPU is *running* while it executes guest code or a bracketed user access, else *parked*. A purge is applied to
-//! every model TLB at once, under that CPU's gate; a running CPU may still use what it translated before, so the
-//! initiator waits until it polls or parks. It waits parked itself: two initiators never wait for each other.
+//! the model TLB of a parked CPU at once, and to that of a running CPU when it polls or parks, which the initiator
+//! waits for: until then the CPU may use what it translated before. The engine drops the same from its fast TLB at
+//! the same boundary, so the fast TLB is a subset of the model TLB at every moment, and whether an engine asks the
+//! model or its fast TLB makes no difference. The initiator waits parked itself: two never wait for each other.
 
 use crate::event::CpuEvent;
+use crate::speculative::Recent;
 use crate::{Cpu, Cpus, signal};
 use racewalk_ram::{Paddr, Vaddr};
 use racewalk_sched::{NO_CPU, this_cpu, wait_while, wake};
@@ -36,15 +39,19 @@ impl FastDrop {
 /// What a CPU's gate guards. Never held across a scheduling point.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
-    /// Purges so far. A walk that began before the last one may not fill the TLB.
+    /// Purges so far. A speculative walk that began before the last one may not fill the TLB.
     pub(crate) seq: u64,
     /// The CPU is inside guest code or a bracketed access.
     running: bool,
+    /// Purges that wait for the boundary of a running CPU. Their initiators wait too, so there are few.
+    pending: Vec<Purge>,
     /// The last purge whose use this CPU is known to have ended.
     acked: u64,
     /// Purges that the engine's fast TLB has not seen yet.
     fast: FastDrop,
     pub(crate) tlb: InfiniteTlb,
+    /// Where the speculative walker looks around.
+    pub(crate) recent: Recent,
 }
 
 impl Gate {
@@ -57,10 +64,24 @@ impl Gate {
             q.push(purge);
         }
     }
-    fn ack(&mut self) -> bool {
+    /// A purge reaches the CPU: now, or at its next boundary. Returns how many entries went now.
+    fn purge(&mut self, purge: Purge) -> usize {
+        self.queue(purge);
+        if self.running {
+            self.pending.push(purge);
+            return 0;
+        }
+        self.tlb.purge(purge)
+    }
+    /// A boundary: whether there were purges, and how many entries they took.
+    fn ack(&mut self) -> (bool, usize) {
         let news = self.acked != self.seq;
         self.acked = self.seq;
-        news
+        let mut gone = 0;
+        for p in std::mem::take(&mut self.pending) {
+            gone += self.tlb.purge(p);
+        }
+        (news, gone)
     }
 }
 
@@ -70,6 +91,12 @@ impl Cpu {
     }
     fn key(&self) -> usize {
         std::ptr::from_ref(&self.gate) as usize
+    }
+    /// Passes a boundary: applies the purges that waited for it.
+    fn boundary(&self, g: &mut Gate) -> bool {
+        let (news, gone) = g.ack();
+        self.stats.purged.add(gone as u64);
+        news
     }
 }
 
@@ -81,7 +108,7 @@ impl Cpus {
         let mut g = c.gate();
         debug_assert!(!g.running, "cpu {cpu} is running already");
         g.running = true;
-        g.ack();
+        c.boundary(&mut g);
         c.signal.fetch_and(!signal::INVALIDATE, Ordering::SeqCst);
         std::mem::take(&mut g.fast)
     }
@@ -92,7 +119,7 @@ impl Cpus {
         let mut g = c.gate();
         debug_assert!(g.running, "cpu {cpu} is parked already");
         g.running = false;
-        let news = g.ack();
+        let news = c.boundary(&mut g);
         drop(g);
         if news {
             wake(c.key());
@@ -106,7 +133,7 @@ impl Cpus {
         let mut g = c.gate();
         debug_assert!(g.running, "cpu {cpu} polls while parked");
         c.signal.fetch_and(!signal::INVALIDATE, Ordering::SeqCst);
-        let news = g.ack();
+        let news = c.boundary(&mut g);
         let fast = std::mem::take(&mut g.fast);
         drop(g);
         if news {
@@ -125,10 +152,11 @@ impl Cpus {
         }
         {
             // Unlike `unpark`, what the fast TLB must drop stays queued for the engine.
-            let mut g = self.cpus[cpu as usize].gate();
+            let c = &self.cpus[cpu as usize];
+            let mut g = c.gate();
             debug_assert!(!g.running, "a user access from guest mode on cpu {cpu}");
             g.running = true;
-            g.ack();
+            c.boundary(&mut g);
         }
         let _parked = Parked(self, cpu);
         f()
@@ -142,9 +170,8 @@ impl Cpus {
             self.emit(me, || CpuEvent::Purge { by, purge });
         }
         self.broadcast(|c, g| {
-            let gone = g.tlb.purge(purge);
+            let gone = g.purge(purge);
             c.stats.purged.add(gone as u64);
-            g.queue(purge);
         });
         if me != NO_CPU {
             self.emit(me, || CpuEvent::Purged { by });
@@ -200,9 +227,8 @@ impl Cpus {
         if let Some(c) = self.cpus.get(this_cpu() as usize) {
             let mut g = c.gate();
             g.seq += 1;
-            let gone = g.tlb.purge(Purge::Page(va));
+            let gone = g.purge(Purge::Page(va));
             c.stats.purged.add(gone as u64);
-            g.queue(Purge::Page(va));
             c.signal.fetch_or(signal::INVALIDATE, Ordering::SeqCst);
         }
         old

@@ -19,12 +19,14 @@ mod bus;
 mod context;
 mod event;
 mod mmu;
+mod speculative;
 mod stats;
 
 pub use bus::FastDrop;
 pub use event::{CpuEvent, Sink};
 pub use racewalk_walk::Access;
 pub use racewalk_walk::s390x::Fault;
+pub use speculative::SpeculativeWalker;
 pub use stats::CpuStats;
 
 use bus::Gate;
@@ -45,6 +47,10 @@ pub mod signal {
     pub const SIGNAL: u32 = 8;
     /// The machine stops.
     pub const STOP: u32 = 16;
+    /// Code that was written to has been dropped from the code cache.
+    pub const CODE: u32 = 32;
+    /// What concerns the engine only: it polls and goes on.
+    pub const ENGINE: u32 = INVALIDATE | CODE;
 }
 
 /// Why an access on behalf of hosted code failed.

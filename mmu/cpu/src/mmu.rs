@@ -46,7 +46,7 @@ impl Cpus {
         let asce = Asce(self.asce(cpu));
         let space = Asid(asce.0);
         c.stats.lookups.bump();
-        let seq = {
+        {
             let g = c.gate();
             if let Some(e) = g.tlb.lookup(space, va) {
                 drop(g);
@@ -63,10 +63,10 @@ impl Cpus {
                 let paddr = e.frame.offset(va.0 & 0xfff);
                 return Ok(Translation { paddr, protected: e.protected, no_execute: e.no_execute });
             }
-            g.seq
-        };
+        }
         let t = self.walk(cpu, asce, va, access)?;
-        self.fill(c, cpu, space, va, t, seq);
+        // A purge that came meanwhile waits for this CPU's boundary and takes the entry with it then, if it names it.
+        self.fill(c, cpu, space, va, t, None);
         Ok(t)
     }
 
@@ -87,13 +87,17 @@ impl Cpus {
         r
     }
 
-    fn fill(&self, c: &Cpu, cpu: u32, space: Asid, va: Vaddr, t: Translation, seq: u64) {
+    fn fill(&self, c: &Cpu, cpu: u32, space: Asid, va: Vaddr, t: Translation, seq: Option<u64>) {
         let mut g = c.gate();
-        if g.seq != seq {
-            // Something was purged since the walk began: what it read may be older than that.
+        if seq.is_some_and(|s| s != g.seq) {
+            // Something was purged since the speculative walk began: what it read may be older than that, and the
+            // CPU may have passed its boundary already.
             return;
         }
         let frame = Paddr(t.paddr.0 & !0xfff);
+        if seq.is_none() {
+            g.recent.note(va);
+        }
         g.tlb.insert(space, va, TlbEntry { frame, protected: t.protected, no_execute: t.no_execute });
         drop(g);
         c.stats.fills.bump();
@@ -116,7 +120,7 @@ impl Cpus {
             g.seq
         };
         match self.walk(cpu, asce, va, Access::Load) {
-            Ok(t) => self.fill(c, cpu, Asid(asce.0), va, t, seq),
+            Ok(t) => self.fill(c, cpu, Asid(asce.0), va, t, Some(seq)),
             Err(WalkStop::Fault(_)) => {}
             Err(WalkStop::Cancelled) => return Err(racewalk_sched::Cancelled),
         }
@@ -182,6 +186,33 @@ mod tests {
         assert_eq!(m.unpark(0).purges.len(), 1);
         assert!(m.translate(0, Vaddr(0x3123), Access::Load).is_err());
         m.park(0);
+    }
+
+    /// Between a purge and the CPU's boundary the model TLB still serves it, as its engine's fast TLB does.
+    #[test]
+    fn a_running_cpu_is_purged_at_its_boundary() {
+        let out = controlled::run(Default::default(), &mut controlled::RoundRobin::default(), || {
+            let m = machine(2);
+            let (a, b) = (m.clone(), m);
+            let _ = b.unpark(1);
+            b.translate(1, Vaddr(0x1000), Access::Load).unwrap();
+            controlled::spawn("invalidator", move || {
+                a.ipte(Paddr(PAGES + 8), Vaddr(0x1000));
+                assert!(a.cpus[1].gate().tlb.lookup(Asid(a.asce(1)), Vaddr(0x1000)).is_none());
+            });
+            controlled::spawn("runs", move || {
+                // Overtaken by the purge of another page: the entry stays.
+                b.translate(1, Vaddr(0x2000), Access::Load).unwrap();
+                let walks = b.stats(1).walks.get();
+                assert!(b.translate(1, Vaddr(0x1000), Access::Load).is_ok(), "not purged yet");
+                assert!(!b.poll(1).purges.is_empty(), "the purge came during the walk");
+                assert!(b.translate(1, Vaddr(0x2000), Access::Load).is_ok());
+                assert_eq!(b.stats(1).walks.get(), walks, "all of these were hits");
+                assert!(b.translate(1, Vaddr(0x1000), Access::Load).is_err());
+                b.park(1);
+            });
+        });
+        assert_eq!(out.end, controlled::End::Finished);
     }
 
     /// CPU 1 reads through page 0 while CPU 0 invalidates it and then reuses the frame. With the completion rule the

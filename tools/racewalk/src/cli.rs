@@ -61,6 +61,9 @@ pub struct Machine {
     /// Set or, without `=`, pass on an environment variable of the guest. Without any -E the guest gets ours.
     #[arg(short = 'E', value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
+    /// Let each CPU's speculative walker run beside it, walking near what the CPU translated lately.
+    #[arg(long, env = "RACEWALK_SPECULATE")]
+    pub speculate: bool,
     /// Print each system call.
     #[arg(long)]
     pub strace: bool,
@@ -91,7 +94,7 @@ pub struct Run {
     #[allow(missing_docs, reason = "documented at its type")]
     pub machine: Machine,
     /// The program and its arguments.
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     pub program: Vec<OsString>,
 }
 
@@ -105,7 +108,7 @@ pub struct Trace {
     #[arg(long, required = true)]
     pub ptw: bool,
     /// The program and its arguments.
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     pub program: Vec<OsString>,
 }
 
@@ -162,6 +165,9 @@ mod tests {
         let Verb::Run(r) = Cli::parse_from(words("racewalk --cpus 2 ./p --cpus 7 -x")).verb else { panic!() };
         assert_eq!((r.machine.cpus, r.program.len()), (2, 4));
         assert!(matches!(Cli::parse_from(words("racewalk demo")).verb, Verb::Demo(_)));
+        // An option that racewalk does not have is no program.
+        assert!(Cli::try_parse_from(words("racewalk run --nonsense ./p")).is_err());
+        assert!(Cli::try_parse_from(words("racewalk run -x ./p")).is_err());
     }
 
     #[test]

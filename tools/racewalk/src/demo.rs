@@ -25,6 +25,7 @@ pub fn demo(d: &Demo) -> anyhow::Result<u8> {
         memory: 256 << 20,
         mode: d.engine,
         scheme: racewalk_mm::Scheme::S390_66,
+        speculate: false,
         code_bytes: 16 << 20,
     };
     let talk = Arc::new(Calls { output: Arc::new(Output::open(None)?), strace: false });

@@ -44,6 +44,7 @@ pub fn options(m: &Machine, program: &[OsString]) -> Options {
         memory: m.mem,
         mode: m.engine,
         scheme: m.scheme,
+        speculate: m.speculate,
         code_bytes: CODE_BYTES,
     }
 }

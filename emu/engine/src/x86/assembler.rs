@@ -5,6 +5,7 @@
 
 #![allow(clippy::useless_conversion, reason = "dynasm converts every register number")]
 
+use super::float::Sse;
 use dynasm::dynasm;
 use dynasmrt::{DynasmApi, SimpleAssembler};
 use racewalk_isa::Width;
@@ -29,6 +30,7 @@ pub(super) mod cc {
     pub const BE: u8 = 6;
     pub const A: u8 = 7;
     pub const S: u8 = 8;
+    pub const P: u8 = 10;
     pub const L: u8 = 12;
     pub const GE: u8 = 13;
     pub const LE: u8 = 14;
@@ -234,6 +236,69 @@ impl Asm {
     pub fn lea2(&mut self, d: Reg, a: Reg, b: Reg) {
         dynasm!(self.a ; .arch x64 ; lea Rd(d), [Rq(a) + Rq(b) * 2])
     }
+    // ---- floating point, in xmm0 and xmm1 ------------------------------------------------------------------
+
+    /// `xmm<x> = s`, all 64 bits.
+    pub fn xmm_set(&mut self, x: u8, s: Reg) {
+        dynasm!(self.a ; .arch x64 ; movq Rx(x), Rq(s))
+    }
+    /// `d = xmm0`: 64 bits if `wide`, else 32, zero-extended.
+    pub fn xmm_get(&mut self, d: Reg, wide: bool) {
+        if wide {
+            dynasm!(self.a ; .arch x64 ; movq Rq(d), xmm0)
+        } else {
+            dynasm!(self.a ; .arch x64 ; movd Rd(d), xmm0)
+        }
+    }
+    /// `xmm0 op= xmm<x>` (or the square root of it), double precision if `wide`, else single.
+    pub fn sse(&mut self, op: Sse, wide: bool, x: u8) {
+        match (op, wide) {
+            (Sse::Add, true) => dynasm!(self.a ; .arch x64 ; addsd xmm0, Rx(x)),
+            (Sse::Add, false) => dynasm!(self.a ; .arch x64 ; addss xmm0, Rx(x)),
+            (Sse::Sub, true) => dynasm!(self.a ; .arch x64 ; subsd xmm0, Rx(x)),
+            (Sse::Sub, false) => dynasm!(self.a ; .arch x64 ; subss xmm0, Rx(x)),
+            (Sse::Mul, true) => dynasm!(self.a ; .arch x64 ; mulsd xmm0, Rx(x)),
+            (Sse::Mul, false) => dynasm!(self.a ; .arch x64 ; mulss xmm0, Rx(x)),
+            (Sse::Div, true) => dynasm!(self.a ; .arch x64 ; divsd xmm0, Rx(x)),
+            (Sse::Div, false) => dynasm!(self.a ; .arch x64 ; divss xmm0, Rx(x)),
+            (Sse::Sqrt, true) => dynasm!(self.a ; .arch x64 ; sqrtsd xmm0, Rx(x)),
+            (Sse::Sqrt, false) => dynasm!(self.a ; .arch x64 ; sqrtss xmm0, Rx(x)),
+        }
+    }
+    /// Compares xmm0 with xmm1: condition codes B, E, A; P if one of them is a NaN.
+    pub fn ucomis(&mut self, wide: bool) {
+        if wide {
+            dynasm!(self.a ; .arch x64 ; ucomisd xmm0, xmm1)
+        } else {
+            dynasm!(self.a ; .arch x64 ; ucomiss xmm0, xmm1)
+        }
+    }
+    /// `xmm0` = the signed integer in `s` as a double.
+    pub fn xmm_integer(&mut self, s: Reg, wide: bool) {
+        // The instruction keeps the upper half of xmm0, and would wait for it.
+        dynasm!(self.a ; .arch x64 ; xorps xmm0, xmm0);
+        if wide {
+            dynasm!(self.a ; .arch x64 ; cvtsi2sd xmm0, Rq(s))
+        } else {
+            dynasm!(self.a ; .arch x64 ; cvtsi2sd xmm0, Rd(s))
+        }
+    }
+    /// `xmm0` from single to double precision.
+    pub fn xmm_lengthen(&mut self) {
+        dynasm!(self.a ; .arch x64 ; cvtss2sd xmm0, xmm0)
+    }
+    /// Jumps if the number in `d` is no normal number above the smallest one: zero, subnormal, at the smallest
+    /// exponent (where what was rounded may have been below it), infinite, or a NaN. Changes `rax`.
+    pub fn not_normal(&mut self, d: Reg, wide: bool) -> usize {
+        let (shift, mask) = if wide { (52, 0x7ff) } else { (23, 0xff) };
+        self.mov(RAX, d);
+        self.shift_imm(Shift::Shr, Width::W64, RAX, shift);
+        self.alu(Alu::And, Width::W32, RAX, Src::I(mask));
+        self.alu(Alu::Sub, Width::W32, RAX, Src::I(2));
+        self.alu(Alu::Cmp, Width::W32, RAX, Src::I(mask - 3));
+        self.jcc(cc::A)
+    }
+
     /// `d op= k`.
     pub fn shift_imm(&mut self, op: Shift, w: Width, d: Reg, k: u8) {
         let k = k as i8;

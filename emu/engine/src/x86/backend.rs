@@ -1,7 +1,7 @@
 //! The [`Backend`]: instruction semantics come in, code goes out.
 
 use super::assembler::{Alu, RAX, RCX, RDX, Shift, Src, cc};
-use super::flags::{Cond, How, fold, host_cc};
+use super::flags::{Cond, How, host_cc};
 use super::trampoline::op;
 use super::values::{V, Work};
 use racewalk_isa::fp::FpOp;
@@ -320,7 +320,7 @@ impl Backend for Translator<'_> {
     }
     fn cmp(&mut self, w: Width, cc: Cc, a: V, b: V) -> Cond {
         if let (V::K(x), V::K(y)) = (a, b) {
-            return Cond::Const(fold(w, cc, x, y));
+            return Cond::Const(cc.holds(w, x, y));
         }
         Cond::Host { how: How::Cmp, w, cc: host_cc(cc), a, b }
     }
@@ -422,6 +422,18 @@ impl Backend for Translator<'_> {
         let pointer = self.work.ops.fp(op);
         let [h, l, f] = self.work.emit_pure(op::FP, pointer, &all[..=args.len()]);
         (h, l, f)
+    }
+
+    fn fp_record(
+        &mut self,
+        op: FpOp,
+        rm: V,
+        quick: Cond,
+        args: &[V],
+        record: &'static Helper,
+    ) -> Result<(V, V), Infallible> {
+        self.work.begin();
+        Ok(self.work.emit_fp(op, rm, quick, args, record))
     }
 
     fn x_get(&mut self, s: Slot) -> (V, V) {

@@ -285,6 +285,7 @@ impl Work {
         self.asm.store(offset_of!(Core, arg1) as i32, RCX);
         // EXECUTE and its target count once: the engine counts them.
         self.asm.alu(Alu::Add, racewalk_isa::Width::W64, BUDGET as u8, Src::I(1));
+        self.asm.movi(RDX, self.next.wrapping_sub(self.pc));
         self.asm.movi(RAX, self.pc);
         self.jmp_board(board::EXECUTE)
     }

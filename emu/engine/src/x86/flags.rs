@@ -388,24 +388,3 @@ fn fuse_sparc(l: Lazy, mask: u8) -> Option<Cond> {
     };
     Some(Cond::Host { how, w, cc: base ^ (mask >> 3 & 1), a: l.a, b })
 }
-
-/// Whether a comparison of two constants holds.
-pub(super) fn fold(w: Width, c: Cc, a: u64, b: u64) -> bool {
-    let (au, bu) = (cut(w, a), cut(w, b));
-    let (ai, bi) = match w {
-        Width::W32 => (a as i32 as i64, b as i32 as i64),
-        Width::W64 => (a as i64, b as i64),
-    };
-    match c {
-        Cc::Eq => au == bu,
-        Cc::Ne => au != bu,
-        Cc::Lt => ai < bi,
-        Cc::Ge => ai >= bi,
-        Cc::Le => ai <= bi,
-        Cc::Gt => ai > bi,
-        Cc::Ltu => au < bu,
-        Cc::Geu => au >= bu,
-        Cc::Leu => au <= bu,
-        Cc::Gtu => au > bu,
-    }
-}

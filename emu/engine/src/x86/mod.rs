@@ -16,6 +16,7 @@ mod backend;
 mod control;
 mod describe;
 mod flags;
+mod float;
 mod memory;
 mod trampoline;
 mod values;
@@ -77,7 +78,10 @@ pub enum Exit {
         next: u64,
     },
     /// EXECUTE at `core.pc`: target in `core.arg0`, modifier in `core.arg1`; not counted.
-    Execute,
+    Execute {
+        /// Its bytes.
+        len: u8,
+    },
     /// The interpreter has to run the instruction at `core.pc`; nothing of it has happened.
     Interpret,
     /// A slow path panicked in the instruction at `core.pc`.
@@ -178,7 +182,7 @@ pub unsafe fn enter(core: &mut Core, code: u64) -> Exit {
             None => Exit::Panicked,
         },
         exit::SYSCALL => Exit::Syscall { number: raw.arg as u16, next: core.arg0 },
-        exit::EXECUTE => Exit::Execute,
+        exit::EXECUTE => Exit::Execute { len: raw.arg as u8 },
         exit::INTERPRET => Exit::Interpret,
         _ => Exit::Panicked,
     }

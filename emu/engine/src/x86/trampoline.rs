@@ -67,6 +67,7 @@ pub(super) mod op {
     pub const FP: u8 = 8;
     pub const VEC: u8 = 9;
     pub const FLAGS: u8 = 10;
+    pub const FP_RECORD: u8 = 11;
 }
 
 /// Descriptions of [`board::EXIT`] begin with one of these.
@@ -183,7 +184,7 @@ unsafe extern "C" fn leave_syscall() {
     )
 }
 
-/// Jumped to with the instruction's address in `rax`.
+/// Jumped to with the instruction's address in `rax` and its length in `rdx`.
 #[unsafe(naked)]
 unsafe extern "C" fn leave_execute() {
     naked_asm!(
@@ -271,6 +272,7 @@ fn stop(core: &mut Core, frame: &mut Frame, point: Point, state: Option<&mut Rea
         state.restore(core, frame)
     }
     core.pc = point.pc;
+    core.left_at = frame.ret as u64;
     frame.regs[super::assembler::BUDGET] =
         frame.regs[super::assembler::BUDGET].wrapping_add(point.refund as u64);
     kind
@@ -322,11 +324,11 @@ fn check_aligned(m: MemOp, addr: u64) -> Result<(), Exc> {
 /// Before a store of `len` bytes: faults as it would, and leaves stores to frames that have code to the interpreter.
 fn before_store(core: &mut Core, m: MemOp, addr: u64, len: u64) -> Result<(), Stop> {
     check_aligned(m, addr)?;
-    let mut code = !core.piece(addr, Access::Store, m.space)?.cacheable;
+    let mut code = core.piece(addr, Access::Store, m.space)?.told.is_some();
     let room = GRANULE - (addr & (GRANULE - 1));
     if room < len {
         // A fault in the second page names its first byte, as the interpreter's does.
-        code |= !core.piece(addr.wrapping_add(room), Access::Store, m.space)?.cacheable
+        code |= core.piece(addr.wrapping_add(room), Access::Store, m.space)?.told.is_some()
     }
     if code { Err(Stop::Interpret) } else { Ok(()) }
 }
@@ -369,6 +371,8 @@ struct Call {
     m: MemOp,
     sub: u8,
     pointer: u64,
+    /// Who takes the flags of [`op::FP_RECORD`].
+    record: u64,
     args: [u64; 7],
     count: usize,
     dst: [u8; 3],
@@ -412,9 +416,14 @@ fn access_from(c: u8) -> Access {
 
 fn decode_call(d: &mut Reader, core: &Core, frame: &Frame) -> Call {
     let op = d.u8();
-    let mut c = Call { op, m: MemOp::be(8), sub: 0, pointer: 0, args: [0; 7], count: 0, dst: [0; 3] };
+    let mut c =
+        Call { op, m: MemOp::be(8), sub: 0, pointer: 0, record: 0, args: [0; 7], count: 0, dst: [0; 3] };
     match op {
         op::FP | op::VEC => c.pointer = d.u64(),
+        op::FP_RECORD => {
+            c.pointer = d.u64();
+            c.record = d.u64()
+        }
         op::PROBE | op::FLAGS => {}
         _ => c.m = d.memop(),
     }
@@ -507,6 +516,20 @@ fn run_call(core: &mut Core, frame: &mut Frame, c: Call) -> Result<(), Stop> {
             give(0, h);
             give(1, l);
             give(2, f)
+        }
+        op::FP_RECORD => {
+            let mut args = [0; 6];
+            args.copy_from_slice(&a[1..]);
+            // SAFETY: the address of an `FpOp` that lives as long as the arena.
+            let op = unsafe { *(c.pointer as *const FpOp) };
+            let (h, l, f) = racewalk_isa::fp::eval(op, a[0], args);
+            if f != 0 {
+                // SAFETY: the address of a `&'static Helper`.
+                let record = unsafe { &*(c.record as *const Helper) };
+                (record.run)(core, [f, 0, 0, 0])?;
+            }
+            give(0, h);
+            give(1, l)
         }
         op::VEC => {
             // SAFETY: the address of a `VecOp` that lives as long as the arena.

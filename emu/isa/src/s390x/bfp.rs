@@ -119,6 +119,13 @@ fn put_fp<B: Backend>(b: &mut B, f: Fmt, r: u8, v: Pair<B::V>) {
 #[inline]
 fn eval<B: Backend>(b: &mut B, op: FpOp, f: Fmt, rm: B::V, args: &[Pair<B::V>]) -> (B::V, B::V, B::V) {
     let mut flat = [rm; 6];
+    let n = flatten(f, args, &mut flat);
+    b.fp(op, rm, &flat[..n])
+}
+
+/// Puts operands in the form of [`Backend::fp`]; returns how many values they are.
+#[inline]
+fn flatten<V: Copy>(f: Fmt, args: &[Pair<V>], flat: &mut [V; 6]) -> usize {
     let mut n = 0;
     for a in args {
         flat[n] = a.0;
@@ -128,7 +135,27 @@ fn eval<B: Backend>(b: &mut B, op: FpOp, f: Fmt, rm: B::V, args: &[Pair<B::V>]) 
             n += 1;
         }
     }
-    b.fp(op, rm, &flat[..n])
+    n
+}
+
+/// Evaluates an operation and records its flags, or raises what they enable.
+#[inline]
+fn operate<B: Backend>(
+    b: &mut B,
+    op: FpOp,
+    f: Fmt,
+    rm: B::V,
+    args: &[Pair<B::V>],
+) -> Result<Pair<B::V>, B::Trap> {
+    let mut flat = [rm; 6];
+    let n = flatten(f, args, &mut flat);
+    // The mask and the rounding mode are zero, and inexact is recorded already.
+    let fpc = b.get(FPC);
+    let m = b.k(0xf808_0007);
+    let x = b.and(fpc, m);
+    let want = b.k(0x0008_0000);
+    let quick = b.cmp(Width::W32, Cc::Eq, x, want);
+    b.fp_record(op, rm, quick, &flat[..n], &RAISE)
 }
 
 /// Records the flags of an operation: nothing when there are none.
@@ -241,8 +268,7 @@ pub fn arith<B: Backend>(b: &mut B, i: &Insn, k: Arith, f: Fmt, y: Arg) -> Sem<B
         Arith::Mul => FpOp::Mul(f),
         Arith::Div => FpOp::Div(f),
     };
-    let (h, l, fl) = eval(b, op, f, rm, &[x, y]);
-    fp_finish(b, fl)?;
+    let (h, l) = operate(b, op, f, rm, &[x, y])?;
     put_fp(b, f, i.r1, (h, l));
     if matches!(k, Arith::Add | Arith::Sub) {
         let cc = result_cc(b, f, (h, l));
@@ -277,8 +303,7 @@ pub fn multiply_add<B: Backend>(b: &mut B, i: &Insn, subtract: bool, f: Fmt, y: 
     let z = register(b, f, i.r1)?;
     let rm = current_mode(b);
     let op = if subtract { FpOp::MulSub(f) } else { FpOp::MulAdd(f) };
-    let (h, l, fl) = eval(b, op, f, rm, &[y, x, z]);
-    fp_finish(b, fl)?;
+    let (h, l) = operate(b, op, f, rm, &[y, x, z])?;
     put_fp(b, f, i.r1, (h, l));
     Ok(())
 }
@@ -289,8 +314,7 @@ pub fn square_root<B: Backend>(b: &mut B, i: &Insn, f: Fmt, y: Arg) -> Sem<B> {
     check(b, f, i.r1)?;
     let y = arg(b, i, f, y)?;
     let rm = current_mode(b);
-    let (h, l, fl) = eval(b, FpOp::Sqrt(f), f, rm, &[y]);
-    fp_finish(b, fl)?;
+    let (h, l) = operate(b, FpOp::Sqrt(f), f, rm, &[y])?;
     put_fp(b, f, i.r1, (h, l));
     Ok(())
 }
@@ -301,8 +325,7 @@ pub fn compare<B: Backend>(b: &mut B, i: &Insn, signal: bool, f: Fmt, y: Arg) ->
     let x = register(b, f, i.r1)?;
     let y = arg(b, i, f, y)?;
     let rm = b.k(0);
-    let (cc, _, fl) = eval(b, FpOp::Cmp { fmt: f, signal }, f, rm, &[x, y]);
-    fp_finish(b, fl)?;
+    let (cc, _) = operate(b, FpOp::Cmp { fmt: f, signal }, f, rm, &[x, y])?;
     set_cc(b, cc);
     Ok(())
 }
@@ -436,9 +459,15 @@ pub fn convert<B: Backend>(b: &mut B, i: &Insn, from: Fmt, to: Fmt, y: Arg) -> S
     check(b, to, i.r1)?;
     let v = arg(b, i, from, y)?;
     let rm = if y == Arg::Mem { current_mode(b) } else { explicit_mode(b, i.m)? };
-    let (h, l, fl) = eval(b, FpOp::Convert { from, to }, from, rm, &[v]);
-    let fl = without_inexact(b, i, fl);
-    fp_finish(b, fl)?;
+    let op = FpOp::Convert { from, to };
+    let (h, l) = if i.m4 & 4 == 0 {
+        operate(b, op, from, rm, &[v])?
+    } else {
+        let (h, l, fl) = eval(b, op, from, rm, &[v]);
+        let fl = without_inexact(b, i, fl);
+        fp_finish(b, fl)?;
+        (h, l)
+    };
     put_fp(b, to, i.r1, (h, l));
     Ok(())
 }
@@ -460,8 +489,7 @@ pub fn round_to_integer<B: Backend>(b: &mut B, i: &Insn, f: Fmt) -> Sem<B> {
     let v = register(b, f, i.r2)?;
     let rm = explicit_mode(b, i.m)?;
     let op = FpOp::RoundInt { fmt: f, exact_quiet: i.m4 & 4 != 0 };
-    let (h, l, fl) = eval(b, op, f, rm, &[v]);
-    fp_finish(b, fl)?;
+    let (h, l) = operate(b, op, f, rm, &[v])?;
     put_fp(b, f, i.r1, (h, l));
     Ok(())
 }
@@ -472,9 +500,15 @@ pub fn from_fixed<B: Backend>(b: &mut B, i: &Insn, f: Fmt, width: u8, signed: bo
     check(b, f, i.r1)?;
     let v = b.get(gpr(i.r2));
     let rm = explicit_mode(b, i.m)?;
-    let (h, l, fl) = b.fp(FpOp::FromInt { fmt: f, bits: width, signed }, rm, &[v]);
-    let fl = without_inexact(b, i, fl);
-    fp_finish(b, fl)?;
+    let op = FpOp::FromInt { fmt: f, bits: width, signed };
+    let (h, l) = if i.m4 & 4 == 0 {
+        operate(b, op, F64, rm, &[(v, v)])?
+    } else {
+        let (h, l, fl) = b.fp(op, rm, &[v]);
+        let fl = without_inexact(b, i, fl);
+        fp_finish(b, fl)?;
+        (h, l)
+    };
     put_fp(b, f, i.r1, (h, l));
     Ok(())
 }

@@ -280,9 +280,9 @@ fn put_stat(t: &Task, addr: u64, s: &Stat) -> SysResult {
     let mut r = Record::new(144);
     r.u64(0, s.st_dev).u64(8, s.st_ino).u64(16, s.st_nlink).u32(24, s.st_mode);
     r.u32(28, s.st_uid).u32(32, s.st_gid).u64(40, s.st_rdev).u64(48, s.st_size as u64);
-    r.u64(56, s.st_atime as u64).u64(64, s.st_atime_nsec as u64);
-    r.u64(72, s.st_mtime as u64).u64(80, s.st_mtime_nsec as u64);
-    r.u64(88, s.st_ctime as u64).u64(96, s.st_ctime_nsec as u64);
+    r.u64(56, s.st_atime as u64).u64(64, s.st_atime_nsec);
+    r.u64(72, s.st_mtime as u64).u64(80, s.st_mtime_nsec);
+    r.u64(88, s.st_ctime as u64).u64(96, s.st_ctime_nsec);
     r.u64(104, s.st_blksize as u64).u64(112, s.st_blocks as u64);
     r.put(t, addr)?;
     Ok(0)

@@ -141,7 +141,7 @@ fn run(seed: u64, config: Config, on_cpu: bool) {
             _ => {
                 for p in r {
                     if rng.below(2) == 0 {
-                        let v = rng.next() | 1;
+                        let v = rng.next_u64() | 1;
                         let can = m.pages.get(&p).is_some_and(|x| x.0.contains(Prot::WRITE));
                         assert_eq!(mm.put_user_u64(at(p) + 8, v).is_ok(), can, "write, step {step}");
                         if can {

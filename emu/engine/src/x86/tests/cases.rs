@@ -3,7 +3,7 @@
 use super::super::*;
 use super::toy::*;
 use super::{Machine, same};
-use crate::core::pending;
+use racewalk_cpu::signal as pending;
 use racewalk_isa::*;
 use std::sync::atomic::Ordering;
 

@@ -5,8 +5,9 @@ mod speed;
 mod toy;
 
 use super::*;
-use crate::core::{Core, pending};
+use crate::core::Core;
 use crate::interp::{Interp, Left};
+use racewalk_cpu::signal as pending;
 use racewalk_isa::{Arch as _, Exc};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -158,7 +159,7 @@ fn differ(seed: u64, blocks: usize, longest: usize, rounds: usize, seen: &mut Se
                 same(&a, &b, &what);
                 "syscall"
             }
-            Exit::Execute => {
+            Exit::Execute { .. } => {
                 let at = a.core.pc;
                 assert_eq!(a.step(&p), Ok(Left::Execute), "{what}");
                 assert_eq!((a.core.arg0, a.core.arg1), (b.core.arg0, b.core.arg1), "{what}");

@@ -1,0 +1,301 @@
+//! The command line: usage errors, examples, counters, system calls, walks.
+
+use racewalk_tests::{Run, guest, paths, racewalk, run};
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn racewalk_with(args: &[&str]) -> Run {
+    run(Command::new(racewalk()).args(args), DEADLINE)
+}
+
+fn hello() -> String {
+    guest("hello").to_str().expect("a path in UTF-8").to_string()
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    let h = hello();
+    let wrong: [(&[&str], &str); 14] = [
+        (&[], "Usage"),
+        (&["run"], "PROGRAM"),
+        (&["run", "--cpus", "0", &h], "1..=64"),
+        (&["run", "--cpus", "65", &h], "1..=64"),
+        (&["run", "--cpus", "two", &h], "--cpus"),
+        (&["run", "--mem", "much", &h], "512M"),
+        (&["run", "--engine", "foo", &h], "wanted auto, interp, jit or check"),
+        (&["run", "--scheme", "foo", &h], "s390-66"),
+        (&["run", "--stats=xml", &h], "json"),
+        (&["run", "--nonsense", &h], "--nonsense"),
+        (&["--nonsense", &h], "--nonsense"),
+        (&["trace", &h], "--ptw"),
+        (&["trace", "--ptw"], "PROGRAM"),
+        (&["demo", "--engine", "foo"], "wanted auto, interp, jit or check"),
+    ];
+    for (args, named) in wrong {
+        let r = racewalk_with(args).expect(2);
+        r.check(r.stdout.is_empty(), "nothing on standard output");
+        r.check(r.stderr.contains(named), format!("{named:?} in the message"));
+    }
+}
+
+#[test]
+fn the_environment_gives_defaults() {
+    let with = |k: &str, v: &str, args: &[&str]| {
+        run(Command::new(racewalk()).env(k, v).args(args).arg(hello()), DEADLINE)
+    };
+    with("RACEWALK_ENGINE", "foo", &[]).expect(2);
+    with("RACEWALK_ENGINE", "foo", &["--engine", "jit"]).expect(7);
+    with("RACEWALK_CPUS", "0", &[]).expect(2);
+    with("RACEWALK_CPUS", "3", &[]).expect(7);
+}
+
+#[test]
+fn machines_that_cannot_be_built() {
+    for mem in ["0", "4096", "1M"] {
+        let r = racewalk_with(&["run", "--mem", mem, &hello()]);
+        r.check(r.status == Some(125) || r.status == Some(126), "status 125 or 126");
+        r.check(!r.stderr.contains("panicked"), "no panic");
+        r.check(
+            r.stderr.starts_with("error: failed to ") && r.stderr.contains("\nhint: "),
+            "an error and a hint",
+        );
+    }
+}
+
+/// The verbs that --help lists.
+fn verbs() -> Vec<String> {
+    let help = racewalk_with(&["--help"]).expect(0).text();
+    let list = help.split("Commands:\n").nth(1).expect("a list of commands");
+    let lines = list.lines().take_while(|l| !l.trim().is_empty());
+    lines.filter_map(|l| l.split_whitespace().next()).filter(|v| *v != "help").map(String::from).collect()
+}
+
+/// The command lines under "Example:" or "Examples:".
+fn examples(help: &str) -> Vec<String> {
+    let Some((_, rest)) = help.split_once("Examples:\n").or_else(|| help.split_once("Example:\n")) else {
+        return Vec::new();
+    };
+    rest.lines().take_while(|l| l.starts_with("  ")).map(|l| l.trim().to_string()).collect()
+}
+
+/// Every example of every help text runs, in a directory with the programs that they name.
+#[test]
+fn examples_in_help_run() {
+    let dir = paths::scratch("examples");
+    let statuses = HashMap::from([("./prog", 7), ("./hello", 7), ("./threads", 5)]);
+    for (name, from) in [("prog", "hello"), ("hello", "hello"), ("threads", "threads")] {
+        std::fs::copy(guest(from), dir.join(name)).expect("copy a guest");
+    }
+    let mut lines = examples(&racewalk_with(&["--help"]).expect(0).text());
+    let verbs = verbs();
+    assert!(verbs.len() >= 3, "{verbs:?}");
+    for v in &verbs {
+        let own = examples(&racewalk_with(&[v, "--help"]).expect(0).text());
+        assert!(!own.is_empty(), "racewalk {v} --help has no examples");
+        lines.extend(own);
+    }
+    for line in &lines {
+        let mut words = line.split_whitespace();
+        assert_eq!(words.next(), Some("racewalk"), "an example begins with racewalk: {line}");
+        let args: Vec<&str> = words.collect();
+        let status = args.iter().find_map(|w| statuses.get(w)).copied().unwrap_or(0);
+        run(Command::new(racewalk()).args(&args).current_dir(&dir), DEADLINE).expect(status);
+    }
+}
+
+#[test]
+fn version() {
+    let r = racewalk_with(&["--version"]).expect(0);
+    assert_eq!(r.text(), format!("racewalk {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn stats_for_people() {
+    let r = racewalk_with(&["run", "--cpus", "2", "--stats", &hello()]).expect(7);
+    r.check(r.text().starts_with("hello from s390x"), "only the guest's output on standard output");
+    for wanted in ["instructions in", "lookups", "cpu0", "cpu1", "hosted mm", "code:"] {
+        r.check(r.stderr.contains(wanted), format!("{wanted:?} in the counters"));
+    }
+    r.check(!r.text().contains("instructions in"), "counters on standard error only");
+}
+
+#[test]
+fn stats_for_programs() {
+    for (name, cpus, status) in [("hello", "1", 7), ("threads", "4", 5)] {
+        let path = guest(name);
+        let mut c = Command::new(racewalk());
+        let r = run(c.args(["run", "--cpus", cpus, "--stats=json"]).arg(path), DEADLINE).expect(status);
+        r.check(r.stderr.lines().count() == 1, "one line");
+        let v: serde_json::Value = serde_json::from_str(&r.stderr).unwrap_or_else(|e| panic!("{e}\n{r}"));
+        let number =
+            |v: &serde_json::Value, k: &str| v[k].as_u64().unwrap_or_else(|| panic!("no number {k} in {v}"));
+        assert_eq!(number(&v, "version"), 1);
+        assert!(number(&v, "instructions") > 1000 && v["seconds"].as_f64().is_some_and(|s| s > 0.0), "{v}");
+        let list = v["cpus"].as_array().expect("a list of CPUs");
+        assert_eq!(list.len().to_string(), cpus);
+        let mut walks = 0;
+        for c in list {
+            assert_eq!(
+                number(c, "tlb_lookups"),
+                number(c, "tlb_hits") + number(c, "walks"),
+                "lookups = hits + walks in {c}"
+            );
+            // A walk ends in a fill or a fault; a store to a protected page may fault after its fill, or without a walk.
+            let (fills, faults) = (number(c, "tlb_fills"), number(c, "faults"));
+            assert!(
+                fills <= number(c, "walks") && number(c, "walks") <= fills + faults,
+                "fills <= walks <= fills + faults in {c}"
+            );
+            assert!(
+                number(c, "tlb_purged") <= number(c, "tlb_fills"),
+                "purged at most what was filled in {c}"
+            );
+            assert!(number(c, "walk_steps") >= number(c, "walks"), "a walk has at least one step in {c}");
+            walks += number(c, "walks");
+        }
+        assert!(walks > 0, "no walks in {v}");
+        assert!(number(&v["mm"], "faults") > 0 && number(&v["code"], "blocks") > 0, "{v}");
+    }
+}
+
+#[test]
+fn system_calls() {
+    let r = racewalk_with(&["run", "--strace", &hello()]).expect(7);
+    r.check(r.stderr.lines().all(|l| l.starts_with("[1000] ")), "every line to name the task");
+    r.check(
+        r.stderr.contains("] write(0x1, ") && r.stderr.contains("] exit_group(0x7, "),
+        "write and exit_group",
+    );
+    let file = paths::scratch("strace").join("calls.txt");
+    let to = file.to_str().expect("a path in UTF-8");
+    let s = racewalk_with(&["run", "--strace", "--stats=json", "-o", to, &hello()]).expect(7);
+    s.check(s.stderr.is_empty(), "nothing on standard error with -o");
+    let text = std::fs::read_to_string(&file).expect("the calls");
+    let (calls, stats) = text.trim_end().rsplit_once('\n').expect("calls and counters");
+    assert_eq!(calls.lines().count(), r.stderr.lines().count(), "as many calls as on standard error");
+    serde_json::from_str::<serde_json::Value>(stats).expect("counters in JSON");
+}
+
+#[test]
+fn output_that_cannot_be_written() {
+    let r = racewalk_with(&["run", "--strace", "-o", "/no/such/directory/x", &hello()]).expect(125);
+    r.check(r.stderr.starts_with("error: failed to create /no/such/directory/x"), "the file");
+    // A guest whose output cannot be written still has its own status.
+    if Path::new("/dev/full").exists() {
+        let r = racewalk_with(&["run", "--stats", "-o", "/dev/full", &hello()]).expect(7);
+        r.check(
+            r.stderr.contains("warning: ") && r.stderr.contains("/dev/full"),
+            "a warning that names the file",
+        );
+    }
+}
+
+/// The walk of one CPU that is being read.
+struct Walk {
+    address: String,
+    level: Option<u32>,
+}
+
+fn hex(s: &str) -> Option<u64> {
+    u64::from_str_radix(s.strip_prefix("0x")?, 16).ok()
+}
+
+/// Checks one line; `open` is the CPU's walk that has started and not ended.
+fn walk_line(words: &[&str], open: &mut Option<Walk>) -> Result<(), String> {
+    let number = |s: &str| hex(s).map(|_| ()).ok_or(format!("{s:?} is no hexadecimal number"));
+    let ends = |open: &mut Option<Walk>, address: &str| match open.take() {
+        Some(w) if w.level.is_none() => Err("a walk without a step".to_string()),
+        Some(w) if w.address != address => Err(format!("the walk is of {}", w.address)),
+        Some(_) => Ok(()),
+        None => Err("no walk has started".into()),
+    };
+    match *words {
+        ["walk_start", address, "load" | "store" | "fetch", "root", root] => {
+            number(address)?;
+            number(root)?;
+            match open.replace(Walk { address: address.into(), level: None }) {
+                None => Ok(()),
+                Some(w) => Err(format!("the walk of {} has not ended", w.address)),
+            }
+        }
+        ["walk_step", "level", level, _table, at, "=", entry] => {
+            number(at.trim_start_matches('[').trim_end_matches(']'))?;
+            number(entry)?;
+            let level: u32 = level.parse().map_err(|e| format!("level {level:?}: {e}"))?;
+            let w = open.as_mut().ok_or("no walk has started")?;
+            if w.level.is_some_and(|before| level + 1 != before) {
+                return Err(format!("level {level} after {:?}", w.level));
+            }
+            w.level = Some(level);
+            Ok(())
+        }
+        ["walk_done", address, "->", to] | ["walk_done", address, "->", to, "protected"] => {
+            number(to)?;
+            match open {
+                Some(w) if w.level != Some(0) => Err(format!("done at level {:?}", w.level)),
+                _ => ends(open, address),
+            }
+        }
+        ["walk_fault", address, _name, code] => {
+            number(code.trim_start_matches('(').trim_end_matches(')'))?;
+            ends(open, address)
+        }
+        // What is no walk stands between walks.
+        ["tlb_fill", page] => number(page),
+        ["load_asce", asce] => number(asce),
+        [_purge, ..] if open.is_none() => Ok(()),
+        _ => Err("not an event".into()),
+    }
+}
+
+fn well_formed(text: &str) -> usize {
+    let mut open: HashMap<&str, Option<Walk>> = HashMap::new();
+    let mut walks = 0;
+    for (n, line) in text.lines().enumerate() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let (cpu, rest) = words.split_first().expect("split gives a word");
+        let number = cpu.strip_prefix("cpu").and_then(|c| c.parse::<u32>().ok());
+        assert!(number.is_some_and(|c| c < 64), "line {}: no CPU: {line}", n + 1);
+        walks += usize::from(rest.first() == Some(&"walk_start"));
+        if let Err(e) = walk_line(rest, open.entry(cpu).or_default()) {
+            panic!("line {}: {e}: {line}", n + 1);
+        }
+    }
+    for (cpu, w) in open {
+        assert!(w.is_none(), "the last walk of {cpu} has no end");
+    }
+    walks
+}
+
+fn trace(name: &str, options: &[&str], status: i32) -> String {
+    let mut c = Command::new(racewalk());
+    c.args(["trace", "--ptw", "-E", "LANG=C"]).args(options).arg(guest(name));
+    run(&mut c, DEADLINE).expect(status).stderr
+}
+
+#[test]
+fn walks_are_well_formed() {
+    assert!(well_formed(&trace("hello", &["--cpus", "1"], 7)) > 20);
+    assert!(well_formed(&trace("threads", &["--cpus", "4"], 5)) > 50);
+    let file = paths::scratch("walks").join("walks.txt");
+    let to = file.to_str().expect("a path in UTF-8");
+    assert_eq!(trace("hello", &["-o", to], 7), "");
+    assert!(well_formed(&std::fs::read_to_string(&file).expect("the walks")) > 20);
+}
+
+#[test]
+fn walks_of_one_cpu_are_the_same_every_time() {
+    let options = ["--cpus", "1", "--engine", "interp"];
+    for (name, status) in [("hello", 7), ("heap", 0)] {
+        let first = trace(name, &options, status);
+        for _ in 0..3 {
+            let again = trace(name, &options, status);
+            let differs = first.lines().zip(again.lines()).position(|(a, b)| a != b);
+            assert!(first == again, "{name}: two traces differ, first at line {differs:?}");
+        }
+    }
+}
