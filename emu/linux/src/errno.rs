@@ -4,6 +4,14 @@
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Errno(pub u16);
 
+impl Errno {
+    /// Whether it says that a signal cut the call short (numbers that programs never see): it becomes EINTR, or the
+    /// call is made again.
+    pub fn is_restart(self) -> bool {
+        (512..=516).contains(&self.0)
+    }
+}
+
 macro_rules! errnos {
     ($($name:ident = $n:literal,)*) => {
         #[allow(missing_docs, reason = "the names are errno(3)'s")]
@@ -25,7 +33,8 @@ errnos! {
     EAGAIN = 11, ENOMEM = 12, EACCES = 13, EFAULT = 14, EBUSY = 16, EEXIST = 17, EXDEV = 18, ENODEV = 19,
     ENOTDIR = 20, EISDIR = 21, EINVAL = 22, ENFILE = 23, EMFILE = 24, ENOTTY = 25, EFBIG = 27, ENOSPC = 28,
     ESPIPE = 29, EROFS = 30, EMLINK = 31, EPIPE = 32, EDOM = 33, ERANGE = 34, EDEADLK = 35, ENAMETOOLONG = 36,
-    ENOSYS = 38, ENOTEMPTY = 39, ELOOP = 40, EOVERFLOW = 75, EOPNOTSUPP = 95, ETIMEDOUT = 110,
+    ENOSYS = 38, ENOTEMPTY = 39, ELOOP = 40, ENODATA = 61, EOVERFLOW = 75, EOPNOTSUPP = 95, ETIMEDOUT = 110,
+    ERESTARTSYS = 512, ERESTARTNOINTR = 513, ERESTARTNOHAND = 514, ERESTART_RESTARTBLOCK = 516,
 }
 
 /// A system call's result: a value, or an error.

@@ -20,6 +20,16 @@ pub enum Wait {
     Writable,
 }
 
+impl Wait {
+    /// The events of `poll(2)`.
+    pub fn events(self) -> PollFlags {
+        match self {
+            Wait::Readable => PollFlags::IN,
+            Wait::Writable => PollFlags::OUT,
+        }
+    }
+}
+
 /// A try: done, or what to wait for.
 pub type Try<T> = Result<Result<T, Wait>, Errno>;
 
@@ -97,11 +107,7 @@ impl OpenFile {
 
     /// Waits at most `limit` for the file; returns whether it is ready (or has failed, which a try will tell).
     pub fn poll(&self, wait: Wait, limit: Duration) -> bool {
-        let events = match wait {
-            Wait::Readable => PollFlags::IN,
-            Wait::Writable => PollFlags::OUT,
-        };
-        let mut p = [PollFd::from_borrowed_fd(self.fd(), events)];
+        let mut p = [PollFd::from_borrowed_fd(self.fd(), wait.events())];
         let t =
             rustix::event::Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos() as i64 };
         !matches!(rustix::event::poll(&mut p, Some(&t)), Ok(0))

@@ -12,3 +12,4 @@ pub mod signal;
 mod syscall;
 pub mod system;
 mod task;
+mod timer;

@@ -13,6 +13,8 @@ use std::sync::Arc;
 const PAGE: u64 = 4096;
 /// Bytes mapped for the stack at first; it grows.
 const STACK: u64 = 128 << 10;
+/// Where the `[vdso]` page is: above all other mappings but the stack.
+pub(crate) const VDSO: u64 = racewalk_mm::TASK_SIZE - (64 << 20);
 /// Linux allows arguments and environment a quarter of the stack limit.
 const MAX_STRINGS: usize = (crate::syscall::STACK_LIMIT / 4) as usize;
 
@@ -104,6 +106,13 @@ impl Task {
             end = last;
         }
         mm.set_brk_start(end);
+        let code = crate::signal::VDSO_CODE.iter().flat_map(|c| c.to_be_bytes()).collect();
+        let vdso = FileObject::new(
+            &self.sys.kernel,
+            Arc::new(racewalk_mm::Bytes { name: "[vdso]".into(), data: code }),
+        );
+        mm.map_special(VDSO, PAGE, Prot::READ | Prot::EXEC, vdso, "[vdso]")
+            .map_err(|e| format!("map the vdso: {e}"))?;
         let sp = self.build_stack(exe, args, env)?;
         self.set_gpr(15, sp);
         self.set_pc(exe.entry);

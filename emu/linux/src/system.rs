@@ -6,8 +6,9 @@ use crate::errno::Errno;
 use crate::file::Files;
 use crate::futex::Futexes;
 use crate::pool::Pool;
-use crate::signal::Actions;
+use crate::signal::{Actions, Info, Queue, bit};
 use crate::task::{Task, TaskShared};
+use crate::timer::Timers;
 use racewalk_cpu::{Cpus, signal};
 use racewalk_engine::Core;
 use racewalk_engine::cache::{CodeCache, Mode};
@@ -126,6 +127,12 @@ pub struct System {
     pub futexes: Futexes,
     /// Signal actions.
     pub actions: Actions,
+    /// Signals for the process as a whole.
+    pub(crate) pending: Queue,
+    /// Interval and POSIX timers.
+    pub(crate) timers: Timers,
+    /// Where the `[vdso]` page is.
+    pub(crate) vdso: u64,
     /// Where talk goes.
     pub talk: Arc<dyn Talk>,
     /// The program, for /proc/self/exe.
@@ -179,6 +186,9 @@ impl System {
             files: Files::standard(1024),
             futexes: Futexes::default(),
             actions: Actions::default(),
+            pending: Queue::default(),
+            timers: Timers::default(),
+            vdso: crate::load::VDSO,
             talk,
             program: std::fs::canonicalize(&o.program).unwrap_or_else(|_| o.program.clone()),
             umask: AtomicU32::new(rustix::process::umask(rustix::fs::Mode::empty()).bits()),
@@ -218,6 +228,9 @@ impl System {
         let walkers = self.speculate(&done);
         let key = std::ptr::from_ref(&self.live) as usize;
         racewalk_sched::wait_while(key, "process.wait", || self.live.load(Ordering::SeqCst) != 0);
+        // The last task may have ended the process without saying so.
+        self.ending.store(ENDING, Ordering::SeqCst);
+        self.timers.look();
         done.store(true, Ordering::SeqCst);
         for w in walkers {
             let _ = w.join();
@@ -331,9 +344,66 @@ impl System {
         for c in 0..self.cpus.count() {
             self.cpus.kick(c, signal::SIGNAL);
         }
-        let keys: Vec<usize> = self.tasks().iter().map(|t| t.sleep_key()).filter(|&k| k != 0).collect();
-        for k in keys {
-            racewalk_sched::wake(k);
+        let tasks: Vec<_> = self.tasks().clone();
+        for t in tasks {
+            t.wake();
+        }
+        self.timers.look();
+    }
+
+    /// Sends a signal to one task. Refused only if its queue is full.
+    pub(crate) fn signal_task(&self, t: &TaskShared, info: Info) -> Result<(), Errno> {
+        let sig = info.signal();
+        if self.actions.get(sig).ignores(sig) && t.mask() & bit(sig) == 0 {
+            return Ok(());
+        }
+        if !t.pending.add(info) {
+            return Err(Errno::EAGAIN);
+        }
+        if t.mask() & bit(sig) == 0 {
+            self.notify(t);
+        }
+        Ok(())
+    }
+
+    /// Sends a signal to the process: some task that does not block it takes it.
+    pub(crate) fn signal_process(&self, info: Info) -> Result<(), Errno> {
+        let sig = info.signal();
+        let blocked = self.tasks().iter().all(|t| t.mask() & bit(sig) != 0);
+        if self.actions.get(sig).ignores(sig) && !blocked {
+            return Ok(());
+        }
+        if !self.pending.add(info) {
+            return Err(Errno::EAGAIN);
+        }
+        self.notify_any(bit(sig));
+        Ok(())
+    }
+
+    /// Tells, for each signal of `set`, a task that does not block it: the first task before others.
+    pub(crate) fn notify_any(&self, set: u64) {
+        let tasks: Vec<_> = self.tasks().clone();
+        let mut left = set;
+        for t in tasks {
+            if left & !t.mask() != 0 {
+                left &= t.mask();
+                self.notify(&t);
+            }
+        }
+    }
+
+    fn notify(&self, t: &TaskShared) {
+        t.give_notice();
+        for c in 0..self.cpus.count() {
+            self.cpus.kick(c, signal::SIGNAL);
+        }
+    }
+
+    /// Drops pending instances of a signal that is ignored from now on.
+    pub(crate) fn drop_signal(&self, sig: u32) {
+        self.pending.drop_all(sig);
+        for t in self.tasks().iter() {
+            t.pending.drop_all(sig);
         }
     }
 
@@ -360,8 +430,14 @@ impl System {
         }
     }
 
-    /// Waits until a kick of the tasks is not needed any more: sleeping tasks look at this.
-    pub fn interrupted(&self) -> Option<Errno> {
-        self.ending().then_some(Errno::EINTR)
+    /// Thread ids of all tasks.
+    pub fn tids(&self) -> Vec<u32> {
+        self.tasks().iter().map(|t| t.tid).collect()
+    }
+
+    /// Warns that something is not modelled and what it answers, once of each thing.
+    pub(crate) fn not_modelled<T>(&self, what: impl std::fmt::Display, e: Errno) -> Result<T, Errno> {
+        self.warn_once(format!("not modelled: {what}: {}", e.name()));
+        Err(e)
     }
 }

@@ -2,16 +2,18 @@
 
 use crate::errno::{Errno, SysResult};
 use crate::file::{OpenFile, Wait};
-use crate::signal::{self, Cause};
+use crate::signal::{self, AltStack, Info, Interrupted, Interruption, Queue};
 use crate::system::{Ending, System};
 use racewalk_cpu::signal as cpu_signal;
 use racewalk_engine::cache::Mode;
 use racewalk_engine::vcpu::{Stop, Vcpu};
 use racewalk_isa::s390x::{S390x, state};
 use racewalk_isa::{Exc, MAX_SLOTS};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use rustix::event::{EventfdFlags, PollFd, PollFlags};
+use rustix::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 /// Instructions that a task may run while another waits for its CPU.
 const SLICE: u64 = 1 << 20;
@@ -19,28 +21,79 @@ const SLICE: u64 = 1 << 20;
 const CHECK_SLICE: u64 = 1 << 16;
 /// What a stay in hosted code costs of the slice, in instructions.
 const KERNEL_COST: u64 = 2000;
-/// How long a task that waits for a host file sleeps before it looks whether the process is ending.
-const HOST_WAIT: Duration = Duration::from_millis(50);
-
 /// What others may know of a task.
 #[derive(Debug)]
 pub struct TaskShared {
     /// Thread id.
     pub tid: u32,
-    /// Pending signals, bit `n - 1` for signal n.
-    pub pending: AtomicU64,
+    /// Signals for this task alone.
+    pub(crate) pending: Queue,
+    mask: AtomicU64,
+    /// There may be a signal to take.
+    notice: AtomicBool,
     sleep: AtomicUsize,
+    /// The task is, or is about to be, in a host poll with [`bell`](Self::bell).
+    polling: AtomicBool,
+    /// An eventfd that ends a host poll; none if the host gives no descriptor.
+    bell: OnceLock<Option<OwnedFd>>,
 }
 
 impl TaskShared {
     /// A task that has not run.
     pub fn new(tid: u32) -> Self {
-        TaskShared { tid, pending: AtomicU64::new(0), sleep: AtomicUsize::new(0) }
+        TaskShared {
+            tid,
+            pending: Queue::default(),
+            mask: AtomicU64::new(0),
+            notice: AtomicBool::new(false),
+            sleep: AtomicUsize::new(0),
+            polling: AtomicBool::new(false),
+            bell: OnceLock::new(),
+        }
     }
-    /// What the task sleeps on, 0 if it does not.
-    pub fn sleep_key(&self) -> usize {
-        self.sleep.load(Ordering::SeqCst)
+
+    /// Blocked signals.
+    pub fn mask(&self) -> u64 {
+        self.mask.load(Ordering::SeqCst)
     }
+
+    /// Calls the task out of its sleep, if it sleeps, to look around.
+    pub fn wake(&self) {
+        let key = self.sleep.load(Ordering::SeqCst);
+        if key != 0 {
+            racewalk_sched::wake(key);
+        }
+        if self.polling.load(Ordering::SeqCst)
+            && let Some(Some(bell)) = self.bell.get()
+        {
+            // The counter cannot overflow before the task resets it.
+            let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// Tells the task that there may be a signal for it.
+    pub(crate) fn give_notice(&self) {
+        self.notice.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+    pub(crate) fn forget_notice(&self) {
+        self.notice.store(false, Ordering::SeqCst);
+    }
+    /// Whether there may be a signal to take.
+    pub(crate) fn noticed(&self) -> bool {
+        self.notice.load(Ordering::SeqCst)
+    }
+}
+
+/// How a sleep ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// What it waited for has happened.
+    Done,
+    /// The time is over.
+    TimedOut,
+    /// A signal, or the end of the process.
+    Interrupted,
 }
 
 /// Saved state of a task without a CPU.
@@ -61,12 +114,16 @@ pub struct Task {
     /// Registers while no CPU is held.
     saved: Box<Registers>,
     cpu: Option<(u32, Vcpu<S390x>)>,
-    /// Blocked signals.
-    pub mask: u64,
+    /// The mask that comes back when no handler is entered (`rt_sigsuspend`, `ppoll`), or with the handler's frame.
+    pub(crate) saved_mask: Option<u64>,
+    /// The call that a signal cut short, until it is ended or made again.
+    pub(crate) interrupted: Option<Interrupted>,
+    /// When the sleep ends whose call is made again.
+    pub(crate) deadline: Option<Instant>,
     /// Cleared and woken when the task ends.
     pub clear_child_tid: u64,
-    /// Alternate signal stack: ss_sp, ss_flags, ss_size.
-    pub altstack: (u64, u32, u64),
+    /// Alternate signal stack.
+    pub(crate) altstack: AltStack,
     ended: bool,
     /// What is left of the slice.
     slice: u64,
@@ -81,9 +138,11 @@ impl Task {
             shared,
             saved: Box::new(Registers { slots: [0; MAX_SLOTS], pc: 0 }),
             cpu: None,
-            mask: 0,
+            saved_mask: None,
+            interrupted: None,
+            deadline: None,
             clear_child_tid: 0,
-            altstack: (0, 2, 0),
+            altstack: AltStack::NONE,
             ended: false,
             slice: CHECK_SLICE,
         }
@@ -92,14 +151,17 @@ impl Task {
     /// A new task of the same process with the same registers.
     pub fn fork_thread(&mut self) -> Task {
         let shared = self.sys.register();
+        shared.mask.store(self.mask(), Ordering::SeqCst);
         Task {
             sys: self.sys.clone(),
             shared,
             saved: Box::new(self.registers()),
             cpu: None,
-            mask: self.mask,
+            saved_mask: None,
+            interrupted: None,
+            deadline: None,
             clear_child_tid: 0,
-            altstack: (0, 2, 0),
+            altstack: AltStack::NONE,
             ended: false,
             slice: CHECK_SLICE,
         }
@@ -111,6 +173,45 @@ impl Task {
             Some((_, v)) => Registers { slots: v.core.slots, pc: v.core.pc },
             None => (*self.saved).clone(),
         }
+    }
+
+    /// Sets all registers.
+    pub(crate) fn set_registers(&mut self, r: &Registers) {
+        *self.slots() = r.slots;
+        self.set_pc(r.pc);
+    }
+
+    /// Blocked signals.
+    pub fn mask(&self) -> u64 {
+        self.shared.mask()
+    }
+
+    /// Blocks exactly these signals; SIGKILL and SIGSTOP cannot be blocked.
+    pub fn set_mask(&mut self, mask: u64) {
+        let mask = mask & !signal::UNBLOCKABLE;
+        let old = self.shared.mask.swap(mask, Ordering::SeqCst);
+        if old == mask {
+            return;
+        }
+        // Whoever sends reads the mask after it has queued the signal: one of us sees the other.
+        self.review_signals();
+        let newly = mask & !old & self.sys.pending.set();
+        if newly != 0 {
+            self.sys.notify_any(newly);
+        }
+    }
+
+    /// Notes whether there is a signal to take.
+    pub(crate) fn review_signals(&self) {
+        let pending = self.shared.pending.set() | self.sys.pending.set();
+        if pending & !self.mask() != 0 {
+            self.shared.notice.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether the task ends after the current call.
+    pub(crate) fn ended(&self) -> bool {
+        self.ended
     }
 
     fn slots(&mut self) -> &mut [u64; MAX_SLOTS] {
@@ -180,18 +281,21 @@ impl Task {
         }
     }
 
-    /// Sleeps without a CPU while `blocked()` holds and the process is not ending. Returns false if `timeout`
-    /// expired first.
+    /// Sleeps without a CPU while `blocked()` holds, no signal comes and the process is not ending.
     pub fn sleep(
         &mut self,
         key: usize,
         timeout: Option<Duration>,
         mut blocked: impl FnMut() -> bool,
-    ) -> bool {
+    ) -> Woken {
         self.drop_cpu();
         self.shared.sleep.store(key, Ordering::SeqCst);
-        let (sys, shared, mask) = (self.sys.clone(), self.shared.clone(), self.mask);
-        let pred = || blocked() && !sys.ending() && shared.pending.load(Ordering::SeqCst) & !mask == 0;
+        let (sys, shared) = (self.sys.clone(), self.shared.clone());
+        let mut happened = false;
+        let pred = || {
+            happened = !blocked();
+            !happened && !sys.ending() && !shared.noticed()
+        };
         let in_time = match timeout {
             None => {
                 racewalk_sched::wait_while(key, "task.sleep", pred);
@@ -201,15 +305,70 @@ impl Task {
         };
         self.shared.sleep.store(0, Ordering::SeqCst);
         self.take_cpu();
-        in_time
+        match (happened, in_time) {
+            (true, _) => Woken::Done,
+            (_, true) => Woken::Interrupted,
+            (_, false) => Woken::TimedOut,
+        }
     }
 
-    /// Waits without a CPU until a host file is ready, or the process is ending.
-    pub fn wait_file(&mut self, file: &OpenFile, wait: Wait) -> Result<(), Errno> {
-        self.drop_cpu();
-        while !self.sys.ending() && !file.poll(wait, HOST_WAIT) {}
-        self.take_cpu();
-        self.sys.interrupted().map_or(Ok(()), Err)
+    /// Waits without a CPU until one of some host files is ready. `fds` are the files with the events wanted; the
+    /// answer has the events of each.
+    pub(crate) fn host_poll(
+        &mut self,
+        fds: &[(Arc<OpenFile>, PollFlags)],
+        timeout: Option<Duration>,
+    ) -> Result<(Woken, Vec<PollFlags>), Errno> {
+        let shared = self.shared.clone();
+        let bell = shared
+            .bell
+            .get_or_init(|| rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok());
+        let bell = bell.as_ref().ok_or(Errno::EMFILE)?;
+        let mut list: Vec<PollFd<'_>> = vec![PollFd::new(bell, PollFlags::IN)];
+        list.extend(fds.iter().map(|(f, e)| PollFd::from_borrowed_fd(f.fd(), *e)));
+        let end = timeout.map(|t| Instant::now() + t);
+        let block = timeout != Some(Duration::ZERO);
+        if block {
+            self.drop_cpu();
+        }
+        shared.polling.store(true, Ordering::SeqCst);
+        let woken: Result<Woken, Errno> = loop {
+            let stop = block && (self.sys.ending() || shared.noticed());
+            let left = match end {
+                _ if stop => Some(Duration::ZERO),
+                None => None,
+                Some(e) => Some(e.saturating_duration_since(Instant::now())),
+            };
+            let t = left.map(|l| rustix::event::Timespec {
+                tv_sec: l.as_secs() as i64,
+                tv_nsec: l.subsec_nanos() as i64,
+            });
+            let r = rustix::event::poll(&mut list, t.as_ref());
+            if list[1..].iter().any(|p| !p.revents().is_empty()) {
+                break Ok(Woken::Done);
+            }
+            match r {
+                Err(e) if e != rustix::io::Errno::INTR => break Err(e.into()),
+                _ if stop => break Ok(Woken::Interrupted),
+                _ if end.is_some_and(|e| Instant::now() >= e) => break Ok(Woken::TimedOut),
+                _ => {}
+            }
+        };
+        shared.polling.store(false, Ordering::SeqCst);
+        let _ = rustix::io::read(bell, &mut [0u8; 8]);
+        let events = list[1..].iter().map(|p| p.revents()).collect();
+        if block {
+            self.take_cpu();
+        }
+        Ok((woken?, events))
+    }
+
+    /// Waits without a CPU until a host file is ready. A signal cuts it short.
+    pub fn wait_file(&mut self, file: &Arc<OpenFile>, wait: Wait) -> Result<(), Errno> {
+        match self.host_poll(&[(file.clone(), wait.events())], None)?.0 {
+            Woken::Interrupted => Err(Errno::ERESTARTSYS),
+            _ => Ok(()),
+        }
     }
 
     /// Runs the task until it ends.
@@ -268,41 +427,60 @@ impl Task {
         // SVC 0 takes the number from general register 1.
         let nr = if number == 0 { self.gpr(1) } else { number as u64 };
         let args = [2, 3, 4, 5, 6, 7].map(|r| self.gpr(r));
+        let pc = self.pc();
         self.set_pc(next);
         let r = crate::syscall::call(self, nr, args);
         if self.sys.talk.wants_calls() {
             let line = crate::syscall::line(nr, args, r);
             self.sys.talk.call(self.shared.tid, &line);
         }
-        if !self.ended {
-            self.set_gpr(2, encode(r));
+        if self.ended {
+            return;
+        }
+        match r {
+            Err(errno) if errno.is_restart() => {
+                self.interrupted = Some(Interrupted { errno, pc, r2: args[0] });
+                self.set_gpr(2, encode(Err(Errno::EINTR)));
+            }
+            _ => {
+                self.deadline = None;
+                self.set_gpr(2, encode(r));
+            }
         }
     }
 
     fn exception(&mut self, exc: Exc, fault: Option<racewalk_cpu::Fault>, len: u8) {
         let pc = self.pc();
-        let cause = match (exc, fault) {
-            (Exc::ACCESS, Some(f)) => match self.sys.mm.handle_fault(&f) {
-                Ok(()) => return,
-                Err(s) => {
+        match (exc, fault) {
+            (Exc::ACCESS, Some(f)) => {
+                if let Err(s) = self.sys.mm.handle_fault(&f) {
                     let what = format!("{} at {:#x} ({})", f.access, f.vaddr.0, f.reason.name());
                     let text = self.explain(&what, &s.why);
-                    Cause { signal: s.number, code: s.code as i32, addr: s.addr, text }
+                    let info = Info::fault(s.number, s.code as i32, s.addr);
+                    let int =
+                        Interruption { code: f.reason.code() as u64, teid: f.teid().unwrap_or_default() };
+                    self.force(&info, text, int);
                 }
-            },
+            }
             (Exc::CANCELLED, _) => std::panic::resume_unwind(Box::new(racewalk_sched::Cancelled)),
-            _ => match program_signal(exc, pc, len) {
-                Some((signal, code, addr, what)) => {
+            _ => match program_signal(exc) {
+                Some((signal, code, interruption, what)) => {
                     let mapping = self.sys.mm.describe(pc);
-                    Cause { signal, code, addr, text: self.explain(what, &mapping) }
+                    let text = self.explain(what, &mapping);
+                    if interruption == 7 {
+                        self.set_dxc(exc.0.get() as u8);
+                    }
+                    // The old PSW points behind the instruction, si_addr at it.
+                    self.set_pc(pc.wrapping_add(len as u64));
+                    let int = Interruption { code: interruption, teid: 0 };
+                    self.force(&Info::fault(signal, code, pc), text, int);
                 }
                 None => {
                     let text = self.explain("not modelled: instruction", "");
-                    return self.sys.finish(Ending::Failed(text));
+                    self.sys.finish(Ending::Failed(text));
                 }
             },
-        };
-        self.kill(cause);
+        }
     }
 
     /// One line about what the current instruction did wrong.
@@ -319,48 +497,6 @@ impl Task {
         format!("{what} by {insn} at {pc:#x}{mapping}")
     }
 
-    /// Takes a synchronous signal: its default action ends the process; a handler is not modelled yet.
-    fn kill(&mut self, cause: Cause) {
-        let a = self.sys.actions.get(cause.signal);
-        let blocked = self.mask >> (cause.signal - 1) & 1 != 0;
-        if a.handler > 1 && !blocked {
-            let text = format!(
-                "not modelled: delivery of {} to a handler ({})",
-                signal::name(cause.signal),
-                cause.text
-            );
-            return self.sys.finish(Ending::Failed(text));
-        }
-        // A blocked or ignored synchronous signal kills all the same.
-        self.sys.finish(Ending::Killed { signal: cause.signal, text: cause.text });
-    }
-
-    /// Takes pending signals that are not blocked.
-    fn take_signals(&mut self) {
-        let ready = self.shared.pending.load(Ordering::SeqCst) & !self.mask;
-        if ready == 0 {
-            return;
-        }
-        let sig = ready.trailing_zeros() + 1;
-        self.shared.pending.fetch_and(!(1 << (sig - 1)), Ordering::SeqCst);
-        let a = self.sys.actions.get(sig);
-        match (a.handler, signal::default_action(sig)) {
-            (1, _) | (0, signal::Default::Ignore) => {}
-            (0, signal::Default::Terminate) => {
-                let text = format!("sent by the program at {:#x}", self.pc());
-                self.sys.finish(Ending::Killed { signal: sig, text });
-            }
-            (0, signal::Default::Stop) => {
-                let text = format!("not modelled: stopping on {}", signal::name(sig));
-                self.sys.finish(Ending::Failed(text));
-            }
-            _ => {
-                let text = format!("not modelled: delivery of {} to a handler", signal::name(sig));
-                self.sys.finish(Ending::Failed(text));
-            }
-        }
-    }
-
     /// Makes this task end after the current call.
     pub fn end(&mut self) {
         self.ended = true;
@@ -368,6 +504,12 @@ impl Task {
 
     /// What the kernel does for a task that ends: the last one ends the process.
     fn finish(&mut self) {
+        // Signals for the process that this task was to take go to another.
+        self.shared.mask.store(!0, Ordering::SeqCst);
+        let left = self.sys.pending.set();
+        if left != 0 && !self.sys.ending() {
+            self.sys.notify_any(left);
+        }
         if self.clear_child_tid != 0 && !self.sys.ending() {
             let addr = self.clear_child_tid;
             if self.put_u32(addr, 0).is_ok() {
@@ -443,30 +585,30 @@ fn encode(r: SysResult) -> u64 {
     }
 }
 
-/// The signal for a program interruption: number, si_code, si_addr, what to say. Linux `arch/s390/kernel/traps.c`
-/// gives the mapping; si_addr is the address of the instruction, which for suppressed ones Linux computes by going
-/// back from the old PSW.
-fn program_signal(exc: Exc, pc: u64, _len: u8) -> Option<(u32, i32, u64, &'static str)> {
+/// The signal for a program interruption: number, si_code, interruption code, what to say. Linux
+/// `arch/s390/kernel/traps.c` gives the mapping.
+fn program_signal(exc: Exc) -> Option<(u32, i32, u64, &'static str)> {
     let e = |code: u16| Exc::program(code);
     Some(match exc {
-        x if x == e(1) => (signal::SIGILL, 1, pc, "illegal instruction:"),
-        x if x == e(2) => (signal::SIGILL, 5, pc, "privileged instruction:"),
-        x if x == e(3) => (signal::SIGILL, 3, pc, "EXECUTE of EXECUTE:"),
-        x if x == e(6) => (signal::SIGILL, 2, pc, "specification exception:"),
-        x if x == e(8) => (signal::SIGFPE, 2, pc, "fixed-point overflow"),
-        x if x == e(9) => (signal::SIGFPE, 1, pc, "fixed-point division by zero or overflow"),
-        x if x == e(0xa) => (signal::SIGFPE, 2, pc, "decimal overflow"),
-        x if x == e(0xb) => (signal::SIGFPE, 1, pc, "decimal division by zero"),
+        x if x == e(1) => (signal::SIGILL, 1, 1, "illegal instruction:"),
+        x if x == e(2) => (signal::SIGILL, 5, 2, "privileged instruction:"),
+        x if x == e(3) => (signal::SIGILL, 2, 3, "EXECUTE of EXECUTE:"),
+        x if x == e(6) => (signal::SIGILL, 2, 6, "specification exception:"),
+        x if x == e(8) => (signal::SIGFPE, 2, 8, "fixed-point overflow"),
+        x if x == e(9) => (signal::SIGFPE, 1, 9, "fixed-point division by zero or overflow"),
+        x if x == e(0xa) => (signal::SIGFPE, 2, 0xa, "decimal overflow"),
+        x if x == e(0xb) => (signal::SIGFPE, 1, 0xb, "decimal division by zero"),
         x if x == Exc::NOT_MODELLED => return None,
         Exc(n) if n.get() >> 16 == 4 => match n.get() & 0xff {
-            0xff => (signal::SIGTRAP, 1, pc, "compare and trap"),
+            // Not an IEEE exception: no code.
+            0xff => (signal::SIGFPE, 0, 7, "compare and trap"),
             // Floating-point traps: the data-exception code says which.
-            d if d & 0x80 != 0 => (signal::SIGFPE, 7, pc, "IEEE invalid operation"),
-            d if d & 0x40 != 0 => (signal::SIGFPE, 3, pc, "IEEE division by zero"),
-            d if d & 0x20 != 0 => (signal::SIGFPE, 4, pc, "IEEE overflow"),
-            d if d & 0x10 != 0 => (signal::SIGFPE, 5, pc, "IEEE underflow"),
-            d if d & 0x08 != 0 => (signal::SIGFPE, 6, pc, "IEEE inexact result"),
-            _ => (signal::SIGILL, 2, pc, "data exception:"),
+            d if d & 0x80 != 0 => (signal::SIGFPE, 7, 7, "IEEE invalid operation"),
+            d if d & 0x40 != 0 => (signal::SIGFPE, 3, 7, "IEEE division by zero"),
+            d if d & 0x20 != 0 => (signal::SIGFPE, 4, 7, "IEEE overflow"),
+            d if d & 0x10 != 0 => (signal::SIGFPE, 5, 7, "IEEE underflow"),
+            d if d & 0x08 != 0 => (signal::SIGFPE, 6, 7, "IEEE inexact result"),
+            _ => (signal::SIGILL, 2, 7, "data exception:"),
         },
         _ => return None,
     })

@@ -115,8 +115,7 @@ fn write(t: &mut Task, fd: i32, addr: u64, n: u64) -> SysResult {
                 }
                 Err(_) if done > 0 => return Ok(done),
                 Err(Errno::EPIPE) => {
-                    let bit = 1 << (crate::signal::SIGPIPE - 1);
-                    t.shared.pending.fetch_or(bit, Ordering::SeqCst);
+                    super::signal::send_self(t, crate::signal::SIGPIPE)?;
                     return Err(Errno::EPIPE);
                 }
                 Err(e) => return Err(e),

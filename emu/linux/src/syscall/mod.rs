@@ -7,6 +7,7 @@ mod fs;
 mod info;
 pub(crate) use info::STACK_LIMIT;
 mod memory;
+mod signal;
 mod thread;
 mod time;
 
@@ -50,6 +51,7 @@ pub fn call(t: &mut Task, nr: u64, a: Args) -> SysResult {
     let handler = fs::find(name)
         .or_else(|| memory::find(name))
         .or_else(|| thread::find(name))
+        .or_else(|| signal::find(name))
         .or_else(|| time::find(name))
         .or_else(|| info::find(name));
     match handler {

@@ -1,14 +1,13 @@
-//! Threads, futexes and signals.
+//! Threads and futexes.
 
 use super::time::get_timespec;
 use super::{Args, Handler};
 use crate::clock::now;
 use crate::errno::{Errno, SysResult};
-use crate::signal::Action;
-use crate::system::{Ending, FIRST_PID};
-use crate::task::Task;
+use crate::system::Ending;
+use crate::task::{Task, Woken};
 use rustix::time::ClockId;
-use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 pub(super) fn find(name: &str) -> Option<Handler> {
     Some(match name {
@@ -54,19 +53,6 @@ pub(super) fn find(name: &str) -> Option<Handler> {
             Ok(n)
         },
         "futex" => futex,
-        "rt_sigaction" => rt_sigaction,
-        "rt_sigprocmask" => rt_sigprocmask,
-        "sigaltstack" => sigaltstack,
-        "kill" => |t, a| {
-            if a[0] as i32 != FIRST_PID as i32 {
-                return Err(Errno::ESRCH);
-            }
-            send(t, FIRST_PID, a[1])
-        },
-        "tkill" => |t, a| send(t, a[0] as u32, a[1]),
-        "tgkill" => {
-            |t, a| if a[0] as u32 == FIRST_PID { send(t, a[1] as u32, a[2]) } else { Err(Errno::ESRCH) }
-        }
         _ => return None,
     })
 }
@@ -167,6 +153,12 @@ fn wait(t: &mut Task, a: Args) -> SysResult {
             d.saturating_sub(now(c))
         })
     };
+    // A call made again goes on with the time it had left.
+    let timeout = match t.deadline.take() {
+        Some(end) if timeout.is_some() => Some(end.saturating_duration_since(Instant::now())),
+        _ => timeout,
+    };
+    let end = timeout.and_then(|d| Instant::now().checked_add(d));
     // Brings the page in, so that the comparison under the lock is quick.
     t.get_u32(addr)?;
     let waiter = {
@@ -177,12 +169,16 @@ fn wait(t: &mut Task, a: Args) -> SysResult {
         q.enqueue(addr, bitset)
     };
     let w = waiter.clone();
-    let in_time = t.sleep(waiter.key(), timeout, move || !w.woken());
+    let woken = t.sleep(waiter.key(), timeout, move || !w.woken());
     let pulled = t.sys.futexes.lock().remove(&waiter);
-    match pulled {
-        false => Ok(0),
-        true if in_time => Err(Errno::EINTR),
-        true => Err(Errno::ETIMEDOUT),
+    match woken {
+        _ if !pulled => Ok(0),
+        Woken::TimedOut => Err(Errno::ETIMEDOUT),
+        _ if timeout.is_some() => {
+            t.deadline = end;
+            Err(Errno::ERESTART_RESTARTBLOCK)
+        }
+        _ => Err(Errno::ERESTARTSYS),
     }
 }
 
@@ -226,86 +222,4 @@ fn wake_op(t: &mut Task, a: Args) -> SysResult {
         n += q.wake(addr2, a[3] as u32, !0);
     }
     Ok(n as u64)
-}
-
-fn rt_sigaction(t: &mut Task, a: Args) -> SysResult {
-    if a[3] != 8 {
-        return Err(Errno::EINVAL);
-    }
-    let sig = a[0] as u32;
-    if sig == 0 || sig > 64 {
-        return Err(Errno::EINVAL);
-    }
-    let old = if a[1] != 0 {
-        let mut b = [0; 32];
-        t.copy_in(a[1], &mut b)?;
-        t.sys.actions.set(sig, Action::from_bytes(&b))?
-    } else {
-        t.sys.actions.get(sig)
-    };
-    if a[2] != 0 {
-        t.copy_out(a[2], &old.to_bytes())?;
-    }
-    Ok(0)
-}
-
-fn rt_sigprocmask(t: &mut Task, a: Args) -> SysResult {
-    if a[3] != 8 {
-        return Err(Errno::EINVAL);
-    }
-    let old = t.mask;
-    if a[1] != 0 {
-        let set = t.get_u64(a[1])?;
-        let new = match a[0] {
-            0 => old | set,
-            1 => old & !set,
-            2 => set,
-            _ => return Err(Errno::EINVAL),
-        };
-        // SIGKILL and SIGSTOP cannot be blocked.
-        t.mask = new & !(1 << 8 | 1 << 18);
-    }
-    if a[2] != 0 {
-        t.put_u64(a[2], old)?;
-    }
-    Ok(0)
-}
-
-fn sigaltstack(t: &mut Task, a: Args) -> SysResult {
-    let old = t.altstack;
-    if a[0] != 0 {
-        let (sp, flags, size) =
-            (t.get_u64(a[0])?, t.get_u32(a[0].wrapping_add(8))?, t.get_u64(a[0].wrapping_add(16))?);
-        const SS_DISABLE: u32 = 2;
-        t.altstack = match flags {
-            SS_DISABLE => (0, SS_DISABLE, 0),
-            0 if size < 2048 => return Err(Errno::ENOMEM),
-            0 => (sp, 0, size),
-            _ => return Err(Errno::EINVAL),
-        };
-    }
-    if a[1] != 0 {
-        t.put_u64(a[1], old.0)?;
-        t.put_u32(a[1].wrapping_add(8), old.1)?;
-        t.put_u64(a[1].wrapping_add(16), old.2)?;
-    }
-    Ok(0)
-}
-
-fn send(t: &mut Task, tid: u32, sig: u64) -> SysResult {
-    if sig > 64 {
-        return Err(Errno::EINVAL);
-    }
-    let target = t.sys.task(tid).ok_or(Errno::ESRCH)?;
-    if sig != 0 {
-        target.pending.fetch_or(1 << (sig - 1), Ordering::SeqCst);
-        for c in 0..t.sys.cpus.count() {
-            t.sys.cpus.kick(c, racewalk_cpu::signal::SIGNAL);
-        }
-        let key = target.sleep_key();
-        if key != 0 {
-            racewalk_sched::wake(key);
-        }
-    }
-    Ok(0)
 }

@@ -1,7 +1,39 @@
 //! Signals: numbers, default actions, and the per-process table of actions.
 
+mod deliver;
+mod frame;
+mod info;
+mod queue;
+
+pub(crate) use deliver::{Interrupted, Interruption, VDSO_CODE};
+pub(crate) use frame::AltStack;
+pub use info::Info;
+pub(crate) use info::code;
+pub(crate) use queue::Queue;
+
 use crate::errno::Errno;
 use std::sync::{Mutex, PoisonError};
+
+/// SA_ONSTACK.
+pub const SA_ONSTACK: u64 = 0x0800_0000;
+/// SA_RESTART.
+pub const SA_RESTART: u64 = 0x1000_0000;
+/// SA_NODEFER.
+pub const SA_NODEFER: u64 = 0x4000_0000;
+/// SA_RESETHAND.
+pub const SA_RESETHAND: u64 = 0x8000_0000;
+/// SA_RESTORER.
+pub const SA_RESTORER: u64 = 0x0400_0000;
+/// SA_SIGINFO.
+pub const SA_SIGINFO: u64 = 4;
+
+/// SIGKILL and SIGSTOP, which cannot be blocked.
+pub const UNBLOCKABLE: u64 = bit(SIGKILL) | bit(SIGSTOP);
+
+/// The bit of a signal in a set.
+pub const fn bit(sig: u32) -> u64 {
+    1 << (sig - 1)
+}
 
 /// Names by number, from 1.
 const NAMES: [&str; 31] = [
@@ -52,6 +84,8 @@ pub const SIGKILL: u32 = 9;
 pub const SIGSEGV: u32 = 11;
 /// Write to a pipe nobody reads.
 pub const SIGPIPE: u32 = 13;
+/// The timer of `alarm` and `setitimer` expired.
+pub const SIGALRM: u32 = 14;
 /// Stop.
 pub const SIGSTOP: u32 = 19;
 
@@ -97,6 +131,10 @@ pub struct Action {
 }
 
 impl Action {
+    /// Whether a signal with this action has no effect.
+    pub fn ignores(&self, sig: u32) -> bool {
+        self.handler == 1 || self.handler == 0 && default_action(sig) == Default::Ignore
+    }
     /// From its bytes.
     pub fn from_bytes(b: &[u8; 32]) -> Self {
         let at = |i: usize| u64::from_be_bytes(b[i..i + 8].try_into().unwrap_or_default());
@@ -127,6 +165,13 @@ impl Actions {
     pub fn get(&self, sig: u32) -> Action {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(sig as usize).copied().unwrap_or_default()
     }
+    /// Gives a signal its default action.
+    pub fn reset(&self, sig: u32) {
+        let mut t = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(a) = t.get_mut(sig as usize) {
+            a.handler = 0;
+        }
+    }
     /// Sets the action of a signal; returns the one before.
     pub fn set(&self, sig: u32, action: Action) -> Result<Action, Errno> {
         if sig == 0 || sig > 64 || sig == SIGKILL || sig == SIGSTOP {
@@ -135,17 +180,4 @@ impl Actions {
         let mut t = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(std::mem::replace(&mut t[sig as usize], action))
     }
-}
-
-/// What one task's siginfo says of a fault.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cause {
-    /// Signal number.
-    pub signal: u32,
-    /// si_code.
-    pub code: i32,
-    /// si_addr.
-    pub addr: u64,
-    /// One line for a person: address, instruction, mapping.
-    pub text: String,
 }
