@@ -388,26 +388,4 @@ impl<A: Arch> Vcpu<A> {
         // blocks of the cache are of architecture `A`, as is the state.
         unsafe { x86::enter(&mut self.core, code) }
     }
-
-    /// The instruction at `core.pc` for reports: bytes and text.
-    pub fn describe_insn(&mut self) -> Option<(Vec<u8>, String)> {
-        let pc = self.core.pc;
-        let drop = self.core.mmu.unpark();
-        self.core.apply(drop);
-        let f = fetch::<A>(&mut self.core, pc, true, &mut |_, _| true);
-        self.core.mmu.park();
-        match f {
-            Ok(Got::Insn(f)) => {
-                let bytes = f.bytes[..f.len].to_vec();
-                let text = A::text(&A::decode(pc, &bytes));
-                Some((bytes, text))
-            }
-            _ => None,
-        }
-    }
-
-    /// Forgets every translation: another address space is loaded.
-    pub fn switch_space(&mut self) {
-        self.core.flush_all();
-    }
 }

@@ -8,7 +8,7 @@ use racewalk_cpu::signal as cpu_signal;
 use racewalk_engine::cache::Mode;
 use racewalk_engine::vcpu::{Stop, Vcpu};
 use racewalk_isa::s390x::{S390x, state};
-use racewalk_isa::{Exc, MAX_SLOTS};
+use racewalk_isa::{Arch, Exc, MAX_SLOTS};
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -476,7 +476,7 @@ impl Task {
                     self.force(&Info::fault(signal, code, pc), text, int);
                 }
                 None => {
-                    let text = self.explain("not modelled: instruction", "");
+                    let text = self.explain("not modelled: an exception raised", "");
                     self.sys.finish(Ending::Failed(text));
                 }
             },
@@ -484,17 +484,27 @@ impl Task {
     }
 
     /// One line about what the current instruction did wrong.
-    fn explain(&mut self, what: &str, mapping: &str) -> String {
+    pub(crate) fn explain(&mut self, what: &str, mapping: &str) -> String {
         let pc = self.pc();
-        let insn = match self.cpu.as_mut().and_then(|(_, v)| v.describe_insn()) {
-            Some((bytes, text)) => {
+        // Where fetching is forbidden, reading may not be.
+        let insn = match self.instruction(pc) {
+            Some(bytes) => {
                 let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-                format!("{text} [{hex}]")
+                format!("{} [{hex}]", S390x::text(&S390x::decode(pc, &bytes)))
             }
-            None => "an instruction that cannot be fetched".into(),
+            None => "an instruction that cannot be read".into(),
         };
         let mapping = if mapping.is_empty() { String::new() } else { format!("; {mapping}") };
         format!("{what} by {insn} at {pc:#x}{mapping}")
+    }
+
+    /// The bytes of the instruction at `pc`, read as data.
+    fn instruction(&self, pc: u64) -> Option<Vec<u8>> {
+        let mut first = [0; 2];
+        self.copy_in(pc, &mut first).ok()?;
+        let mut bytes = vec![0; S390x::insn_len(first)];
+        self.copy_in(pc, &mut bytes).ok()?;
+        Some(bytes)
     }
 
     /// Makes this task end after the current call.
@@ -590,10 +600,10 @@ fn encode(r: SysResult) -> u64 {
 fn program_signal(exc: Exc) -> Option<(u32, i32, u64, &'static str)> {
     let e = |code: u16| Exc::program(code);
     Some(match exc {
-        x if x == e(1) => (signal::SIGILL, 1, 1, "illegal instruction:"),
-        x if x == e(2) => (signal::SIGILL, 5, 2, "privileged instruction:"),
-        x if x == e(3) => (signal::SIGILL, 2, 3, "EXECUTE of EXECUTE:"),
-        x if x == e(6) => (signal::SIGILL, 2, 6, "specification exception:"),
+        x if x == e(1) => (signal::SIGILL, 1, 1, "illegal instruction"),
+        x if x == e(2) => (signal::SIGILL, 5, 2, "privileged instruction"),
+        x if x == e(3) => (signal::SIGILL, 2, 3, "EXECUTE of EXECUTE"),
+        x if x == e(6) => (signal::SIGILL, 2, 6, "specification exception"),
         x if x == e(8) => (signal::SIGFPE, 2, 8, "fixed-point overflow"),
         x if x == e(9) => (signal::SIGFPE, 1, 9, "fixed-point division by zero or overflow"),
         x if x == e(0xa) => (signal::SIGFPE, 2, 0xa, "decimal overflow"),
@@ -608,7 +618,7 @@ fn program_signal(exc: Exc) -> Option<(u32, i32, u64, &'static str)> {
             d if d & 0x20 != 0 => (signal::SIGFPE, 4, 7, "IEEE overflow"),
             d if d & 0x10 != 0 => (signal::SIGFPE, 5, 7, "IEEE underflow"),
             d if d & 0x08 != 0 => (signal::SIGFPE, 6, 7, "IEEE inexact result"),
-            _ => (signal::SIGILL, 2, 7, "data exception:"),
+            _ => (signal::SIGILL, 2, 7, "data exception"),
         },
         _ => return None,
     })

@@ -66,7 +66,8 @@ impl Task {
                     return self.sys.finish(Ending::Failed(text));
                 }
                 (0, _) => {
-                    let text = format!("sent by the program at {:#x}", self.pc());
+                    let mapping = self.sys.mm.describe(self.pc());
+                    let text = self.explain("sent by the program; it would go on", &mapping);
                     return self.sys.finish(Ending::Killed { signal: sig, text });
                 }
                 _ => self.deliver(&info, a, Interruption::default()),
