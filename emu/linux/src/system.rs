@@ -17,6 +17,7 @@ use racewalk_engine::vcpu::Vcpu;
 use racewalk_isa::s390x::S390x;
 use racewalk_mm::{Kernel, Mm, Scheme};
 use racewalk_ram::Ram;
+use racewalk_sched::controlled;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -239,6 +240,46 @@ impl System {
             self.end().get_or_insert(Ending::Failed("the RCU thread failed".into()));
         }
         self.end().clone().unwrap_or(Ending::Exited(self.exit_status.load(Ordering::SeqCst) as u8))
+    }
+
+    /// Runs the same in one controlled schedule: every task of the guest, the RCU thread and the speculative walkers
+    /// are coroutines on this host thread, and `policy` decides who goes on at each scheduling point. What comes from
+    /// outside (clocks, host files) is not part of the schedule.
+    pub fn run_controlled(
+        self: &Arc<Self>,
+        first: Task,
+        config: controlled::Config,
+        policy: &mut dyn controlled::Policy,
+    ) -> (Ending, controlled::Outcome) {
+        let sys = self.clone();
+        let outcome = controlled::run(config, policy, move || {
+            sys.spawn(first);
+            let s = sys.clone();
+            controlled::spawn("rcu", move || {
+                while s.live() != 0 {
+                    let news = s.kernel.rcu_news();
+                    s.kernel.rcu_poll();
+                    s.kernel.rcu_wait(news, RCU_WAIT);
+                }
+            });
+            for cpu in (0..sys.cpus.count()).filter(|_| sys.speculates) {
+                let s = sys.clone();
+                let mut w = racewalk_cpu::SpeculativeWalker::new(cpu, 1);
+                controlled::spawn(format!("walker {cpu}"), move || {
+                    while s.live() != 0 && w.step(&s.cpus).is_ok() {
+                        racewalk_sched::point("walker.rest");
+                    }
+                });
+            }
+        });
+        let ended = self.end().clone();
+        let ending = match (&outcome.end, ended) {
+            (controlled::End::Finished, e) => {
+                e.unwrap_or(Ending::Exited(self.exit_status.load(Ordering::SeqCst) as u8))
+            }
+            (end, _) => Ending::Failed(format!("the controlled run ended early: {end:?}")),
+        };
+        (ending, outcome)
     }
 
     /// Starts the speculative walkers, if they are wanted.

@@ -384,6 +384,7 @@ impl Task {
     /// Runs guest code once and deals with why it stopped.
     fn turn(&mut self) {
         let Some((n, v)) = &mut self.cpu else { return };
+        racewalk_sched::point("guest.enter");
         self.sys.cpus.exit_kernel(*n);
         let before = v.instructions;
         let stop = v.run(self.slice);

@@ -1,0 +1,57 @@
+//! A whole Linux program under a controlled schedule: the guest's threads, the hosted mm, the walkers and RCU.
+
+use racewalk_engine::cache::Mode;
+use racewalk_linux::system::{Ending, Options, System, Talk};
+use racewalk_mm::Scheme;
+use racewalk_sched::controlled::{Config, Outcome, Policy, Random, Replay, RoundRobin};
+use std::path::Path;
+use std::sync::Arc;
+
+struct Quiet;
+
+impl Talk for Quiet {
+    fn call(&self, _: u32, _: &str) {}
+    fn wants_calls(&self) -> bool {
+        false
+    }
+    fn warn(&self, line: &str) {
+        panic!("no warning is due: {line}")
+    }
+}
+
+/// Runs the demo guest; returns the schedule, the instructions and the counters of the mm.
+fn demo(mode: Mode, policy: &mut dyn Policy) -> (Outcome, u64, Vec<(&'static str, u64)>) {
+    let options = Options {
+        program: Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests/bin/s390x/demo"),
+        args: vec!["demo".into()],
+        env: Vec::new(),
+        cpus: 2,
+        memory: 64 << 20,
+        mode,
+        scheme: Scheme::S390_66,
+        speculate: true,
+        code_bytes: 4 << 20,
+    };
+    let (sys, first) = System::start(&options, Arc::new(Quiet)).unwrap();
+    let mut config = Config::default();
+    config.max_points = 100_000_000;
+    config.stack = 1 << 20;
+    let (ending, outcome) = sys.run_controlled(first, config, policy);
+    assert_eq!(ending, Ending::Exited(0));
+    assert!(!sys.kernel.has_findings(), "{:?}", sys.kernel.take_findings());
+    let instructions = sys.instructions.load(std::sync::atomic::Ordering::SeqCst);
+    (outcome, instructions, sys.kernel.stats().list())
+}
+
+/// The guest checks its own values; the same seed gives the same run, and its schedule gives it again on another
+/// engine.
+#[test]
+fn a_program_runs_under_a_schedule_and_again() {
+    for seed in [1, 2] {
+        let first = demo(Mode::Interp, &mut Random::new(seed));
+        let mut replay = Replay::new(first.0.schedule.clone(), RoundRobin::default());
+        let again = demo(Mode::Auto, &mut replay);
+        assert_eq!(replay.diverged, 0, "seed {seed}");
+        assert!(first == again, "seed {seed}: {} and {} points", first.0.points, again.0.points);
+    }
+}
