@@ -4,8 +4,10 @@
 //! segments are mapped from the file as the guest touches them.
 
 use goblin::container::{Container, Ctx, Endian};
-use goblin::elf::program_header::{PF_X, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_PHDR, PT_TLS};
-use goblin::elf64::header::{EI_CLASS, EI_DATA, EI_VERSION, ELFCLASS64, ELFDATA2MSB, ELFMAG, ET_EXEC};
+use goblin::elf::program_header::{PF_X, PT_DYNAMIC, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_PHDR, PT_TLS};
+use goblin::elf64::header::{
+    EI_CLASS, EI_DATA, EI_VERSION, ELFCLASS64, ELFDATA2MSB, ELFMAG, ET_DYN, ET_EXEC,
+};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,8 @@ const EHDR: usize = 64;
 const PHDR: usize = 56;
 /// Program headers that are read; Linux allows a page of them.
 const MAX_PHDRS: u64 = 4096 / PHDR as u64;
+/// Where a position-independent executable is loaded: two thirds up the address space, as Linux does.
+const LOAD_BIAS: u64 = 0x2aa_0000_0000;
 /// Loadable segments lie below this address.
 const MAX_ADDR: u64 = 1 << 42;
 
@@ -177,14 +181,14 @@ pub fn open(path: &Path) -> Result<Executable, ElfError> {
         return c.field("e_machine", 18, machine_name(machine), "22 (s390)");
     }
     let kind = u16_at(16);
-    if kind != ET_EXEC {
+    let bias = if kind == ET_DYN { LOAD_BIAS } else { 0 };
+    if kind != ET_EXEC && kind != ET_DYN {
         let found = match kind {
             1 => "1 (relocatable object)".into(),
-            3 => "3 (shared object or position-independent executable)".into(),
             4 => "4 (core file)".into(),
             k => format!("{k}"),
         };
-        return c.field("e_type", 16, found, "2 (a statically linked executable; link with -static -no-pie)");
+        return c.field("e_type", 16, found, "2 or 3 (a statically linked executable)");
     }
     let version = u32::from_be_bytes(head[20..24].try_into().unwrap_or_default());
     if version != 1 {
@@ -221,6 +225,7 @@ pub fn open(path: &Path) -> Result<Executable, ElfError> {
     let mut segments: Vec<Segment> = Vec::new();
     let mut phdr = 0;
     let mut executable_stack = true;
+    let mut dynamic = false;
     for (i, h) in headers.iter().enumerate() {
         let at = phoff + i as u64 * PHDR as u64;
         match h.p_type {
@@ -233,6 +238,7 @@ pub fn open(path: &Path) -> Result<Executable, ElfError> {
                 );
             }
             PT_PHDR => phdr = h.p_vaddr,
+            PT_DYNAMIC => dynamic = true,
             PT_GNU_STACK => executable_stack = h.p_flags & PF_X != 0,
             PT_TLS if h.p_filesz > h.p_memsz => {
                 return c.field(
@@ -243,7 +249,7 @@ pub fn open(path: &Path) -> Result<Executable, ElfError> {
                 );
             }
             PT_LOAD => {
-                segment(&c, i, at, h, size, segments.last())?;
+                segment(&c, i, at, h, size, bias, segments.last())?;
                 if h.p_memsz != 0 {
                     segments.push(Segment {
                         vaddr: h.p_vaddr,
@@ -257,6 +263,10 @@ pub fn open(path: &Path) -> Result<Executable, ElfError> {
             _ => {}
         }
     }
+    if kind == ET_DYN && !dynamic {
+        let found = "3 (position-independent), without a PT_DYNAMIC program header";
+        return c.field("e_type", 16, found, "2 (an executable), or an executable that relocates itself");
+    }
     if segments.is_empty() {
         return c.field("program headers", phoff, "no PT_LOAD segment with memory", "at least one");
     }
@@ -269,6 +279,12 @@ pub fn open(path: &Path) -> Result<Executable, ElfError> {
             .find(|s| phoff >= s.offset && phoff + table <= s.offset + s.filesz)
             .map_or(0, |s| s.vaddr + (phoff - s.offset));
     }
+    if bias != 0 {
+        // Without a segment that holds the program headers there is nothing to tell the program.
+        phdr = if phdr == 0 { 0 } else { phdr + bias };
+        segments.iter_mut().for_each(|s| s.vaddr += bias);
+    }
+    let entry = entry.wrapping_add(bias);
     Ok(Executable { path: path.into(), file: Arc::new(file), entry, phdr, phnum, segments, executable_stack })
 }
 
@@ -278,6 +294,7 @@ fn segment(
     at: u64,
     h: &goblin::elf::ProgramHeader,
     size: u64,
+    bias: u64,
     last: Option<&Segment>,
 ) -> Result<(), ElfError> {
     let name = |f: &str| format!("program header {i} {f}");
@@ -293,12 +310,13 @@ fn segment(
             format!("at most the file's {size:#x} bytes"),
         );
     }
-    if h.p_vaddr.checked_add(h.p_memsz).is_none_or(|end| end > MAX_ADDR) {
+    let end = h.p_vaddr.checked_add(h.p_memsz).and_then(|end| end.checked_add(bias));
+    if end.is_none_or(|end| end > MAX_ADDR) {
         return c.field(
             name("p_vaddr + p_memsz"),
             at + 16,
             format!("{:#x} + {:#x}", h.p_vaddr, h.p_memsz),
-            format!("at most {MAX_ADDR:#x}"),
+            format!("at most {:#x}", MAX_ADDR - bias),
         );
     }
     if h.p_align > 1 && !h.p_align.is_power_of_two() {
@@ -312,7 +330,7 @@ fn segment(
             format!("the same offset within a 4 KiB page as p_offset, {:#x}", h.p_offset),
         );
     }
-    if h.p_memsz != 0 && h.p_vaddr < 0x1000 {
+    if h.p_memsz != 0 && h.p_vaddr + bias < 0x1000 {
         return c.field(name("p_vaddr"), at + 16, format!("{:#x}", h.p_vaddr), "at least 0x1000");
     }
     if let Some(l) = last {

@@ -40,6 +40,19 @@ enum Handle {
     Owned(OwnedFd),
 }
 
+/// What is special about a file.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    /// Nothing: the host descriptor does it all.
+    Plain,
+    /// Reads and writes are 8-byte counters in the byte order of the reader (eventfd, timerfd).
+    Counter,
+    /// A file of /proc, written when it was opened.
+    Proc,
+    /// A directory of /proc: names, and how many have been read.
+    Listing(Mutex<(Vec<String>, usize)>),
+}
+
 /// An open file description, shared by all descriptors that were duplicated from one another.
 pub struct OpenFile {
     handle: Handle,
@@ -48,6 +61,9 @@ pub struct OpenFile {
     /// Reads and writes can block: everything but regular files, directories and block devices.
     may_block: bool,
     nonblocking: Mutex<bool>,
+    pub(crate) kind: Kind,
+    /// Device and inode of a regular file: what the page cache knows it by.
+    pub(crate) id: Option<(u64, u64)>,
 }
 
 /// Bytes that one try writes to a file that may block: a pipe that polls as writable takes this much at once.
@@ -55,8 +71,17 @@ const PIPE_CHUNK: usize = 4096;
 
 impl OpenFile {
     fn new(handle: Handle, path: PathBuf) -> Self {
-        let mut f = OpenFile { handle, path, may_block: true, nonblocking: Mutex::new(false) };
+        let mut f = OpenFile {
+            handle,
+            path,
+            may_block: true,
+            nonblocking: Mutex::new(false),
+            kind: Kind::Plain,
+            id: None,
+        };
         if let Ok(s) = rustix::fs::fstat(f.fd()) {
+            let regular = FileType::from_raw_mode(s.st_mode) == FileType::RegularFile;
+            f.id = regular.then_some((s.st_dev, s.st_ino));
             f.may_block = !matches!(
                 FileType::from_raw_mode(s.st_mode),
                 FileType::RegularFile | FileType::Directory | FileType::BlockDevice
@@ -69,6 +94,17 @@ impl OpenFile {
     pub fn owned(fd: OwnedFd, path: PathBuf, nonblocking: bool) -> Arc<Self> {
         let f = OpenFile::new(Handle::Owned(fd), path);
         *f.nonblocking.lock().unwrap_or_else(PoisonError::into_inner) = nonblocking;
+        Arc::new(f)
+    }
+
+    /// Like [`owned`](Self::owned), of a kind of its own.
+    pub(crate) fn special(fd: OwnedFd, path: PathBuf, nonblocking: bool, kind: Kind) -> Arc<Self> {
+        let mut f = OpenFile::new(Handle::Owned(fd), path);
+        if matches!(kind, Kind::Proc | Kind::Listing(_)) {
+            f.id = None;
+        }
+        f.kind = kind;
+        *f.nonblocking.get_mut().unwrap_or_else(PoisonError::into_inner) = nonblocking;
         Arc::new(f)
     }
 
@@ -100,6 +136,11 @@ impl OpenFile {
         *self.nonblocking.lock().unwrap_or_else(PoisonError::into_inner) = on;
     }
 
+    /// Whether `mmap` accepts it.
+    pub(crate) fn can_be_mapped(&self) -> bool {
+        self.id.is_some() || !self.may_block && matches!(self.kind, Kind::Plain)
+    }
+
     /// Status flags as fcntl(F_GETFL) gives them on the host.
     pub fn status_flags(&self) -> Result<OFlags, Errno> {
         Ok(rustix::fs::fcntl_getfl(self.fd())?)
@@ -126,13 +167,26 @@ impl OpenFile {
     /// Reads at the file position.
     pub fn try_read(&self, buf: &mut [u8]) -> Try<usize> {
         match self.ready(Wait::Readable)? {
-            Ok(()) => Ok(Ok(rustix::io::read(self.fd(), buf)?)),
+            Ok(()) => {
+                let n = rustix::io::read(self.fd(), &mut *buf)?;
+                if matches!(self.kind, Kind::Counter) && n == 8 {
+                    buf[..8].reverse();
+                }
+                Ok(Ok(n))
+            }
             Err(w) => Ok(Err(w)),
         }
     }
 
     /// Writes at the file position, perhaps only a part.
     pub fn try_write(&self, buf: &[u8]) -> Try<usize> {
+        if let (Kind::Counter, Some(Ok(b))) = (&self.kind, buf.get(..8).map(<[u8; 8]>::try_from)) {
+            let v = u64::from_be_bytes(b).to_ne_bytes();
+            return match self.ready(Wait::Writable)? {
+                Ok(()) => Ok(Ok(rustix::io::write(self.fd(), &v)?)),
+                Err(w) => Ok(Err(w)),
+            };
+        }
         let part = if self.may_block { &buf[..buf.len().min(PIPE_CHUNK)] } else { buf };
         match self.ready(Wait::Writable)? {
             Ok(()) => Ok(Ok(rustix::io::write(self.fd(), part)?)),
@@ -159,6 +213,11 @@ impl Files {
     pub fn standard(limit: usize) -> Self {
         let slots = OpenFile::standard().map(|file| Some(Slot { file, close_on_exec: false }));
         Files { table: Mutex::new(slots.to_vec()), limit }
+    }
+
+    /// Descriptors are below this.
+    pub fn limit(&self) -> usize {
+        self.limit
     }
 
     fn table(&self) -> MutexGuard<'_, Vec<Option<Slot>>> {
@@ -206,6 +265,12 @@ impl Files {
         let mut t = self.table();
         let slot = usize::try_from(fd).ok().and_then(|i| t.get_mut(i)).ok_or(Errno::EBADF)?;
         slot.take().map(drop).ok_or(Errno::EBADF)
+    }
+
+    /// All descriptors.
+    pub fn numbers(&self) -> Vec<usize> {
+        let t = self.table();
+        (0..t.len()).filter(|&i| t[i].is_some()).collect()
     }
 
     /// Whether a descriptor is closed by execve.

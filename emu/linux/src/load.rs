@@ -8,7 +8,8 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 const PAGE: u64 = 4096;
 /// Bytes mapped for the stack at first; it grows.
@@ -23,22 +24,36 @@ const HWCAP: u64 = 0x1 | 0x2 | 0x4 | 0x10 | 0x20 | 0x100 | 0x200;
 
 /// A host file as something the mm maps.
 pub struct HostFile {
-    file: Arc<File>,
+    // A host lock: never held across a scheduling point.
+    file: Mutex<(Arc<File>, bool)>,
     name: String,
 }
 
 impl HostFile {
-    /// `file`, known to the guest as `name`.
-    pub fn new(file: Arc<File>, name: String) -> Arc<Self> {
-        Arc::new(HostFile { file, name })
+    /// `file`, known to the guest as `name`; it may be open for writing.
+    pub fn new(file: Arc<File>, name: String, writable: bool) -> Arc<Self> {
+        Arc::new(HostFile { file: Mutex::new((file, writable)), name })
+    }
+
+    /// Gives it a descriptor of the same file that may be written, if it has none yet.
+    pub(crate) fn make_writable(&self, file: Arc<File>) {
+        let mut f = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if !f.1 {
+            *f = (file, true);
+        }
+    }
+
+    fn file(&self) -> Arc<File> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 }
 
 impl Backing for HostFile {
     fn read_page(&self, index: u64, buf: &mut [u8]) -> Result<(), racewalk_mm::Errno> {
+        let file = self.file();
         let mut n = 0;
         while n < buf.len() {
-            match self.file.read_at(&mut buf[n..], index * PAGE + n as u64) {
+            match file.read_at(&mut buf[n..], index * PAGE + n as u64) {
                 Ok(0) => break,
                 Ok(k) => n += k,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
@@ -47,14 +62,17 @@ impl Backing for HostFile {
         }
         Ok(())
     }
+    fn write_page(&self, index: u64, bytes: &[u8]) -> Result<(), racewalk_mm::Errno> {
+        self.file().write_all_at(bytes, index * PAGE).map_err(|_| racewalk_mm::Errno::EIO)
+    }
     fn size(&self) -> u64 {
-        self.file.metadata().map_or(0, |m| m.len())
+        self.file().metadata().map_or(0, |m| m.len())
     }
     fn name(&self) -> String {
         self.name.clone()
     }
     fn id(&self) -> (u32, u32, u64) {
-        match self.file.metadata() {
+        match self.file().metadata() {
             Ok(m) => (rustix::fs::major(m.dev()), rustix::fs::minor(m.dev()), m.ino()),
             Err(_) => (0, 0, 0),
         }
@@ -83,7 +101,7 @@ impl Task {
     fn load_here(&mut self, exe: &Executable, args: &[OsString], env: &[OsString]) -> Result<(), String> {
         let mm = self.sys.mm.clone();
         let name = self.sys.program.to_string_lossy().into_owned();
-        let object = FileObject::new(&self.sys.kernel, HostFile::new(exe.file.clone(), name));
+        let object = FileObject::new(&self.sys.kernel, HostFile::new(exe.file.clone(), name, false));
         let mut end = 0;
         for s in &exe.segments {
             let at = format!("map the segment at {:#x}", s.vaddr);
@@ -192,6 +210,10 @@ impl Task {
         let lowest = argv.last().or(envp.last()).copied().unwrap_or(random);
         let sp = (lowest - bytes.len() as u64) & !15;
         self.copy_out(sp, &bytes).map_err(efault)?;
+        let vector = auxv.iter().flat_map(|&(k, v)| [k, v]).flat_map(|w| w.to_be_bytes()).collect();
+        // Set once: a program is loaded once.
+        let _ = self.sys.auxv.set(vector);
+        self.sys.stack_top.store(sp, Ordering::SeqCst);
         Ok(sp)
     }
 }

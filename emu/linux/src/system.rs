@@ -5,6 +5,7 @@ use crate::elf::{self, ElfError};
 use crate::errno::Errno;
 use crate::file::Files;
 use crate::futex::Futexes;
+use crate::pagecache::PageCache;
 use crate::pool::Pool;
 use crate::signal::{Actions, Info, Queue, bit};
 use crate::task::{Task, TaskShared};
@@ -18,7 +19,10 @@ use racewalk_isa::s390x::S390x;
 use racewalk_mm::{Kernel, Mm, Scheme};
 use racewalk_ram::Ram;
 use racewalk_sched::controlled;
+use rustix::fd::OwnedFd;
+use rustix::fs::OFlags;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -138,6 +142,21 @@ pub struct System {
     pub talk: Arc<dyn Talk>,
     /// The program, for /proc/self/exe.
     pub program: PathBuf,
+    /// argv, for /proc.
+    pub(crate) args: Vec<OsString>,
+    /// The environment it was started with, for /proc.
+    pub(crate) env: Vec<OsString>,
+    /// The auxiliary vector, for /proc.
+    pub(crate) auxv: std::sync::OnceLock<Vec<u8>>,
+    /// The first stack pointer.
+    pub(crate) stack_top: AtomicU64,
+    /// The name that `prctl` changes.
+    pub(crate) comm: Mutex<Vec<u8>>,
+    /// Soft and hard resource limits.
+    pub(crate) limits: Mutex<[(u64, u64); 16]>,
+    /// Mapped files.
+    pub(crate) page_cache: PageCache,
+    cwd: Mutex<Arc<OwnedFd>>,
     /// File-mode creation mask.
     pub umask: AtomicU32,
     /// State of the guest's random numbers: the same in every run.
@@ -177,6 +196,11 @@ impl System {
         // To compare the engines, each block runs twice: nobody may see the first time.
         let limit = if o.mode == Mode::Check { 1 } else { o.cpus };
         let pool = Pool::new((0..o.cpus).map(vcpu).collect(), limit);
+        let cwd = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let cwd = rustix::fs::open(".", cwd, rustix::fs::Mode::empty())
+            .map_err(|e| machine(format!("open the working directory: {e}")))?;
+        let name = o.program.file_name().unwrap_or_default().as_bytes();
+        let comm = name[..name.len().min(15)].to_vec();
         let mm = kernel.mm_create().map_err(|e| machine(e.to_string()))?;
         let sys = Arc::new(System {
             cpus,
@@ -192,6 +216,14 @@ impl System {
             vdso: crate::load::VDSO,
             talk,
             program: std::fs::canonicalize(&o.program).unwrap_or_else(|_| o.program.clone()),
+            args: o.args.clone(),
+            env: o.env.clone(),
+            auxv: std::sync::OnceLock::new(),
+            stack_top: AtomicU64::new(0),
+            comm: Mutex::new(comm),
+            limits: Mutex::new(crate::syscall::first_limits()),
+            page_cache: PageCache::default(),
+            cwd: Mutex::new(Arc::new(cwd)),
             umask: AtomicU32::new(rustix::process::umask(rustix::fs::Mode::empty()).bits()),
             random: Mutex::new(racewalk_sched::controlled::Rng(0x7261_6365_7761_6c6b)),
             started: std::time::Instant::now(),
@@ -232,6 +264,7 @@ impl System {
         // The last task may have ended the process without saying so.
         self.ending.store(ENDING, Ordering::SeqCst);
         self.timers.look();
+        self.sync_files();
         done.store(true, Ordering::SeqCst);
         for w in walkers {
             let _ = w.join();
@@ -469,6 +502,16 @@ impl System {
             let v = r.next_u64().to_le_bytes();
             c.copy_from_slice(&v[..c.len()]);
         }
+    }
+
+    /// The working directory.
+    pub(crate) fn cwd(&self) -> Arc<OwnedFd> {
+        self.cwd.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the working directory.
+    pub(crate) fn set_cwd(&self, fd: OwnedFd) {
+        *self.cwd.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(fd);
     }
 
     /// Thread ids of all tasks.

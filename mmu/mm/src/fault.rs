@@ -216,6 +216,9 @@ impl Mm {
             return self.install(pmd, va, pte);
         }
         if vma.is_shared() {
+            if write {
+                vma.mark_dirty(va.0);
+            }
             k.stats.faults_shared.bump()
         } else {
             k.stats.faults_file_read.bump()
@@ -249,6 +252,9 @@ impl Mm {
         if write && !seen.writable() {
             return self.write_protect_fault(vma, pmd, va, seen, l);
         }
+        if write {
+            vma.mark_dirty(va.0);
+        }
         let new = seen.with(soft::YOUNG | if write { soft::DIRTY } else { 0 });
         if new == seen {
             k.stats.faults_spurious.bump();
@@ -276,6 +282,7 @@ impl Mm {
         if !seen.special() {
             let sole = pages.flags(old)? & flag::ANON != 0 && pages.refcount(old)? == 1;
             if sole || vma.is_shared() {
+                vma.mark_dirty(va.0);
                 k.stats.cow_reused.bump();
                 k.pte_xchg_direct(self, va, l.pte, seen.with(writable).0)?;
                 return Ok(());

@@ -6,13 +6,18 @@ use crate::kernel::Kernel;
 use crate::page::{FrameKind, flag};
 use racewalk_ram::{PAGE_SIZE, Pfn};
 use racewalk_sched::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Bytes that can be mapped: a file of whoever uses the mm.
 pub trait Backing: Send + Sync {
     /// Fills `buf` (4096 bytes, zero before) with page `index`. An error becomes SIGBUS.
     fn read_page(&self, index: u64, buf: &mut [u8]) -> Result<(), Errno>;
+    /// Writes the first bytes of page `index` back: as many as the file has there.
+    fn write_page(&self, index: u64, bytes: &[u8]) -> Result<(), Errno> {
+        let _ = (index, bytes);
+        Err(Errno::EACCES)
+    }
     /// Bytes; a page wholly beyond them is SIGBUS.
     fn size(&self) -> u64;
     /// The path, for `/proc/self/maps` and messages.
@@ -29,6 +34,9 @@ pub struct FileObject {
     /// `None`: shared anonymous memory, zero at first.
     backing: Option<Arc<dyn Backing>>,
     cache: Mutex<BTreeMap<u64, Pfn>>,
+    /// Pages that a program may have stored to since the file was first mapped. They are never called clean again:
+    /// their entries stay writable, and writing back what has not changed is harmless.
+    dirty: Mutex<BTreeSet<u64>>,
 }
 
 impl std::fmt::Debug for FileObject {
@@ -49,7 +57,12 @@ impl FileObject {
     }
 
     fn make(kernel: &Arc<Kernel>, backing: Option<Arc<dyn Backing>>) -> Arc<FileObject> {
-        Arc::new(FileObject { kernel: kernel.clone(), backing, cache: Mutex::default() })
+        Arc::new(FileObject {
+            kernel: kernel.clone(),
+            backing,
+            cache: Mutex::default(),
+            dirty: Mutex::default(),
+        })
     }
 
     /// The name for `/proc/self/maps`.
@@ -101,8 +114,87 @@ impl FileObject {
     }
 }
 
+impl FileObject {
+    /// Notes that a program is about to be able to store to page `index`.
+    pub(crate) fn mark_dirty(&self, index: u64) {
+        if self.backing.is_some() {
+            self.dirty.lock("pagecache.dirty").insert(index);
+        }
+    }
+
+    /// Writes dirty pages from `first` up to but not including `end` back to the file. All are tried; the first
+    /// error is the answer.
+    pub fn write_back(&self, first: u64, end: u64) -> Result<()> {
+        let Some(backing) = &self.backing else { return Ok(()) };
+        let pages: Vec<u64> = self.dirty.lock("pagecache.dirty").range(first..end).copied().collect();
+        let mut result = Ok(());
+        for index in pages {
+            let Some(page) = self.cached(index)? else { continue };
+            let size = backing.size().saturating_sub(index * PAGE_SIZE).min(PAGE_SIZE);
+            let mut buf = vec![0; size as usize];
+            let read = self.kernel.ram.read(page.paddr(), &mut buf);
+            self.kernel.put_page(page)?;
+            read?;
+            if !buf.is_empty()
+                && let Err(e) = backing.write_page(index, &buf)
+                && result.is_ok()
+            {
+                result = Err(e.into());
+            }
+        }
+        result
+    }
+
+    /// A page of the cache, with a reference.
+    fn cached(&self, index: u64) -> Result<Option<Pfn>> {
+        let cache = self.cache.lock("pagecache");
+        let Some(&p) = cache.get(&index) else { return Ok(None) };
+        self.kernel.kmem.pages.get_page(p)?;
+        Ok(Some(p))
+    }
+
+    /// `bytes` were written to the file at `offset`: cached pages take them over.
+    pub fn update(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let pos = offset + at as u64;
+            let within = pos % PAGE_SIZE;
+            let n = ((PAGE_SIZE - within) as usize).min(bytes.len() - at);
+            if let Some(page) = self.cached(pos / PAGE_SIZE)? {
+                let written = self.kernel.ram.write(page.paddr().offset(within), &bytes[at..at + n]);
+                self.kernel.put_page(page)?;
+                written?;
+            }
+            at += n;
+        }
+        Ok(())
+    }
+
+    /// The file has `size` bytes now: drops cached pages beyond, and zeroes what is behind the end in the last one.
+    /// Mappings keep theirs until [`Mm::truncate_object`](crate::Mm::truncate_object).
+    pub fn truncate(&self, size: u64) -> Result<()> {
+        let end = size.div_ceil(PAGE_SIZE);
+        let gone = self.cache.lock("pagecache").split_off(&end);
+        drop(self.dirty.lock("pagecache.dirty").split_off(&end));
+        for p in gone.into_values() {
+            self.kernel.put_page(p)?;
+        }
+        let within = size % PAGE_SIZE;
+        if within != 0
+            && let Some(page) = self.cached(size / PAGE_SIZE)?
+        {
+            let filled = self.kernel.ram.fill(page.paddr().offset(within), 0, PAGE_SIZE - within);
+            self.kernel.put_page(page)?;
+            filled?;
+        }
+        Ok(())
+    }
+}
+
 impl Drop for FileObject {
     fn drop(&mut self) {
+        // Nobody is left to tell of a failure.
+        let _ = self.write_back(0, u64::MAX);
         let cache = std::mem::take(self.cache.get_mut());
         for p in cache.into_values() {
             if let Err(e) = self.kernel.put_page(p) {

@@ -47,7 +47,7 @@ fn page_align(len: u64) -> Option<u64> {
 impl Mm {
     /// `mmap(2)`. `file` is the object and the byte offset; without [`MapFlags::ANONYMOUS`] there must be one.
     ///
-    /// Shared writable file mappings answer ENODEV: writing back is not modelled.
+    /// The file counts as opened for reading: see [`mmap_file`](Self::mmap_file) for more.
     pub fn mmap(
         &self,
         addr: u64,
@@ -56,7 +56,21 @@ impl Mm {
         flags: MapFlags,
         file: Option<(Arc<FileObject>, u64)>,
     ) -> Result<u64> {
-        let (at, len) = self.kernel().note(self.do_mmap(addr, len, prot, flags, file))?;
+        self.mmap_file(addr, len, prot, flags, file, false)
+    }
+
+    /// `mmap(2)` of a file that is open for reading, and for writing if `writable`. What is stored through a shared
+    /// mapping gets to the file by [`FileObject::write_back`].
+    pub fn mmap_file(
+        &self,
+        addr: u64,
+        len: u64,
+        prot: Prot,
+        flags: MapFlags,
+        file: Option<(Arc<FileObject>, u64)>,
+        writable: bool,
+    ) -> Result<u64> {
+        let (at, len) = self.kernel().note(self.do_mmap(addr, len, prot, flags, (file, writable)))?;
         if flags.contains(MapFlags::POPULATE) && !flags.contains(MapFlags::NONBLOCK) {
             self.populate(at, len, prot, flags.contains(MapFlags::SHARED));
         }
@@ -69,7 +83,7 @@ impl Mm {
         len: u64,
         prot: Prot,
         flags: MapFlags,
-        file: Option<(Arc<FileObject>, u64)>,
+        (file, writable): (Option<(Arc<FileObject>, u64)>, bool),
     ) -> Result<(u64, u64)> {
         const OP: &str = "mmap";
         if file.as_ref().is_some_and(|f| f.1 & 4095 != 0) {
@@ -108,12 +122,14 @@ impl Mm {
             }
             (_, true) => Contents::Anonymous,
             (Some((file, offset)), false) => {
-                if shared && prot.contains(Prot::WRITE) {
-                    let what = "MAP_SHARED of a file with PROT_WRITE (its pages are not written back)".into();
-                    return Err(MmError::NotModelled { what, errno: Errno::ENODEV });
+                if shared && !writable && prot.contains(Prot::WRITE) {
+                    return sys(OP, Errno::EACCES, "the file is not open for writing");
                 }
                 if shared {
-                    vm_flags = vm_flags | VmFlags::SHARED | VmFlags::NO_MAY_WRITE;
+                    vm_flags = vm_flags | VmFlags::SHARED;
+                }
+                if shared && !writable {
+                    vm_flags = vm_flags | VmFlags::NO_MAY_WRITE;
                 }
                 Contents::Object { file, pgoff: offset >> 12 }
             }
@@ -550,6 +566,52 @@ impl Mm {
                 return;
             }
         }
+    }
+
+    /// `msync(2)`: writes back what was stored through shared file mappings of the range.
+    pub fn msync(&self, addr: u64, len: u64, write: bool) -> Result<()> {
+        const OP: &str = "msync";
+        if addr & 4095 != 0 {
+            return sys(OP, Errno::EINVAL, "the address is not a multiple of the page size");
+        }
+        let end = page_align(len).and_then(|l| addr.checked_add(l));
+        let Some(end) = end else { return sys(OP, Errno::ENOMEM, "the length overflows") };
+        let mut pieces = Vec::new();
+        let whole = {
+            let space = self.space.read("mmap_lock");
+            for v in space.vmas.overlapping(addr, end).filter(|v| v.is_shared()) {
+                if let Contents::Object { file, .. } = &v.contents {
+                    let (from, to) = (v.start.max(addr), v.end.min(end));
+                    pieces.push((file.clone(), v.pgoff_of(from), v.pgoff_of(from) + ((to - from) >> 12)));
+                }
+            }
+            space.vmas.all(addr, end)
+        };
+        if write {
+            for (file, from, to) in pieces {
+                file.write_back(from, to)?;
+            }
+        }
+        if whole { Ok(()) } else { sys(OP, Errno::ENOMEM, "a part is not mapped") }
+    }
+
+    /// The object has `size` bytes now: pages beyond are mapped no more, private copies included.
+    pub fn truncate_object(&self, object: &Arc<FileObject>, size: u64) -> Result<()> {
+        let r = self.do_truncate(object, size.div_ceil(4096));
+        self.kernel().note(r)
+    }
+
+    fn do_truncate(&self, object: &Arc<FileObject>, pages: u64) -> Result<()> {
+        let space = self.space.read("mmap_lock");
+        let mut g = Gather::new(self.kernel(), self);
+        for v in space.vmas.iter() {
+            let Contents::Object { file, pgoff } = &v.contents else { continue };
+            let from = v.start + (pages.saturating_sub(*pgoff) << 12).min(v.bytes());
+            if Arc::ptr_eq(file, object) && from < v.end {
+                self.kernel().zap_range(&mut g, self, from, v.end)?;
+            }
+        }
+        g.flush()
     }
 
     /// `mincore(2)`: for each page of the range, whether it is mapped to a frame.

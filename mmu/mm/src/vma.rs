@@ -137,6 +137,14 @@ impl Vma {
             Contents::Object { pgoff, .. } => pgoff + ((addr - self.start) >> 12),
         }
     }
+    /// A program is about to be able to store to the page at `addr`: if it is the file's, it has to be written back.
+    pub(crate) fn mark_dirty(&self, addr: u64) {
+        if let Contents::Object { file, .. } = &self.contents
+            && self.is_shared()
+        {
+            file.mark_dirty(self.pgoff_of(addr));
+        }
+    }
     /// Where the room it needs begins: below a stack is its guard gap.
     fn gap_start(&self) -> u64 {
         if self.flags.contains(VmFlags::GROWSDOWN) {

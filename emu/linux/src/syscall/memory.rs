@@ -2,10 +2,9 @@
 
 use super::{Args, Handler};
 use crate::errno::{Errno, SysResult};
-use crate::load::HostFile;
 use crate::task::Task;
-use racewalk_mm::{FileObject, MapFlags, MmError, Prot};
-use std::sync::Arc;
+use racewalk_mm::{MapFlags, MmError, Prot};
+use rustix::fs::OFlags;
 
 pub(super) fn find(name: &str) -> Option<Handler> {
     Some(match name {
@@ -34,6 +33,7 @@ pub(super) fn find(name: &str) -> Option<Handler> {
             t.copy_out(a[2], &bytes)?;
             Ok(0)
         },
+        "msync" => msync,
         // Nothing is ever paged out.
         "mlock" | "munlock" | "mlockall" | "munlockall" | "mlock2" => |_, _| Ok(0),
         _ => return None,
@@ -53,14 +53,29 @@ fn mm(t: &Task, r: racewalk_mm::Result<u64>) -> SysResult {
 
 fn mmap(t: &mut Task, a: Args) -> SysResult {
     let flags = MapFlags(a[3] as u32);
+    let mut writable = false;
     let file = if flags.contains(MapFlags::ANONYMOUS) {
         None
     } else {
         let f = t.sys.files.get(a[4] as i32)?;
-        let host = rustix::io::dup(f.fd())?;
-        let name = f.path.to_string_lossy().into_owned();
-        let file = HostFile::new(Arc::new(std::fs::File::from(host)), name);
-        Some((FileObject::new(&t.sys.kernel, file), a[5]))
+        let mode = f.status_flags()? & OFlags::ACCMODE;
+        if mode == OFlags::WRONLY {
+            return Err(Errno::EACCES);
+        }
+        if !f.can_be_mapped() {
+            return Err(Errno::ENODEV);
+        }
+        writable = mode == OFlags::RDWR;
+        Some((t.sys.object(&f, writable)?, a[5]))
     };
-    mm(t, t.sys.mm.mmap(a[0], a[1], Prot(a[2] as u32), flags, file))
+    mm(t, t.sys.mm.mmap_file(a[0], a[1], Prot(a[2] as u32), flags, file, writable))
+}
+
+fn msync(t: &mut Task, a: Args) -> SysResult {
+    const ASYNC: u64 = 1;
+    const SYNC: u64 = 4;
+    if a[2] & !7 != 0 || a[2] & (ASYNC | SYNC) == ASYNC | SYNC {
+        return Err(Errno::EINVAL);
+    }
+    mm(t, t.sys.mm.msync(a[0], a[1], a[2] & SYNC != 0).map(|()| 0))
 }

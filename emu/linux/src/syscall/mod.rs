@@ -5,7 +5,8 @@
 
 mod fs;
 mod info;
-pub(crate) use info::STACK_LIMIT;
+pub(crate) use fs::host_path;
+pub(crate) use info::{STACK_LIMIT, first_limits};
 mod memory;
 mod signal;
 mod thread;

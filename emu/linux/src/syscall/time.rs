@@ -52,7 +52,7 @@ pub(super) fn find(name: &str) -> Option<Handler> {
     })
 }
 
-fn put_timespec(t: &Task, addr: u64, d: Duration) -> SysResult {
+pub(super) fn put_timespec(t: &Task, addr: u64, d: Duration) -> SysResult {
     t.put_u64(addr, d.as_secs())?;
     t.put_u64(addr.wrapping_add(8), d.subsec_nanos() as u64)?;
     Ok(0)

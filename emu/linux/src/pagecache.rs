@@ -1,0 +1,106 @@
+//! Files that are mapped: one object per device and inode, which reads and writes agree with.
+
+use crate::errno::Errno;
+use crate::file::OpenFile;
+use crate::load::HostFile;
+use crate::system::System;
+use racewalk_mm::FileObject;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// A mapped file and what it is read from.
+type Mapped = (Weak<FileObject>, Weak<HostFile>);
+
+/// The files that are or were mapped.
+#[derive(Default)]
+pub(crate) struct PageCache {
+    // A host lock: never held across a scheduling point.
+    objects: Mutex<HashMap<(u64, u64), Mapped>>,
+    /// Some file was mapped: reads and writes have to look.
+    used: AtomicBool,
+}
+
+impl PageCache {
+    fn objects(&self) -> MutexGuard<'_, HashMap<(u64, u64), Mapped>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of(&self, f: &OpenFile) -> Option<Arc<FileObject>> {
+        if !self.used.load(Ordering::SeqCst) {
+            return None;
+        }
+        self.objects().get(&f.id?).and_then(|m| m.0.upgrade())
+    }
+}
+
+impl System {
+    /// The object to map for a file.
+    pub(crate) fn object(&self, f: &OpenFile, writable: bool) -> Result<Arc<FileObject>, Errno> {
+        let host = Arc::new(std::fs::File::from(rustix::io::dup(f.fd())?));
+        let name = f.path.to_string_lossy().into_owned();
+        let Some(id) = f.id else {
+            return Ok(FileObject::new(&self.kernel, HostFile::new(host, name, writable)));
+        };
+        self.page_cache.used.store(true, Ordering::SeqCst);
+        let mut objects = self.page_cache.objects();
+        if let Some((o, h)) = objects.get(&id).and_then(|(o, h)| Some((o.upgrade()?, h.upgrade()?))) {
+            if writable {
+                h.make_writable(host);
+            }
+            return Ok(o);
+        }
+        let h = HostFile::new(host, name, writable);
+        let o = FileObject::new(&self.kernel, h.clone());
+        objects.retain(|_, m| m.0.strong_count() != 0);
+        objects.insert(id, (Arc::downgrade(&o), Arc::downgrade(&h)));
+        Ok(o)
+    }
+
+    /// What was stored through mappings is in the file before it is read.
+    pub(crate) fn before_read(&self, f: &OpenFile) {
+        if let Some(o) = self.page_cache.of(f) {
+            self.write_back(&o);
+        }
+    }
+
+    fn write_back(&self, o: &FileObject) {
+        if let Err(e) = o.write_back(0, u64::MAX) {
+            self.warn_once(format!("write mapped pages of {} back: {e}", o.name()));
+        }
+    }
+
+    /// What was written to the file at `offset`, or before its position now, is in the mapped pages.
+    pub(crate) fn after_write(&self, f: &OpenFile, offset: Option<u64>, bytes: &[u8]) {
+        let Some(o) = self.page_cache.of(f) else { return };
+        let at = match offset {
+            Some(a) => Ok(a),
+            None => rustix::fs::tell(f.fd()).map(|end| end.saturating_sub(bytes.len() as u64)),
+        };
+        let done = at.map(|a| o.update(a, bytes));
+        if !matches!(done, Ok(Ok(()))) {
+            self.warn_once(format!("bring mapped pages of {} up to date: {done:?}", o.name()));
+        }
+    }
+
+    /// The file has another size: pages beyond it are mapped no more.
+    pub(crate) fn after_truncate(&self, f: &OpenFile, size: u64) -> Result<(), Errno> {
+        let Some(o) = self.page_cache.of(f) else { return Ok(()) };
+        o.truncate(size)?;
+        self.mm.truncate_object(&o, size).map_err(|e| e.errno().into())
+    }
+
+    /// Writes all mapped files back.
+    pub(crate) fn sync_files(&self) {
+        let all: Vec<_> = self.page_cache.objects().values().filter_map(|m| m.0.upgrade()).collect();
+        for o in all {
+            self.write_back(&o);
+        }
+    }
+}
+
+impl From<racewalk_mm::MmError> for Errno {
+    fn from(e: racewalk_mm::MmError) -> Errno {
+        e.errno().into()
+    }
+}

@@ -1,0 +1,328 @@
+//! Reading and writing.
+
+use super::{Args, Handler};
+use crate::errno::{Errno, SysResult};
+use crate::file::OpenFile;
+use crate::task::Task;
+use rustix::fs::{FallocateFlags, SeekFrom};
+use std::sync::Arc;
+
+/// Bytes moved between guest and host at a time.
+const CHUNK: usize = 64 << 10;
+/// Most vectors of readv and writev (UIO_MAXIOV).
+const MAX_IOV: u64 = 1024;
+/// Linux moves at most this much in one call.
+const MAX_RW: u64 = 0x7fff_f000;
+
+pub(super) fn find(name: &str) -> Option<Handler> {
+    Some(match name {
+        "read" => |t, a| read(t, a[0] as i32, a[1], a[2]),
+        "write" => |t, a| write(t, a[0] as i32, a[1], a[2]),
+        "readv" => |t, a| vectors(t, a[0] as i32, a[1], a[2], read),
+        "writev" => |t, a| vectors(t, a[0] as i32, a[1], a[2], write),
+        "pread64" => |t, a| {
+            let f = positioned(t, a[0], a[3])?;
+            pread(t, &f, a[1], a[2], a[3])
+        },
+        "pwrite64" => |t, a| {
+            let f = positioned(t, a[0], a[3])?;
+            pwrite(t, &f, a[1], a[2], a[3])
+        },
+        "preadv" => |t, a| vectors_at(t, a, pread),
+        "pwritev" => |t, a| vectors_at(t, a, pwrite),
+        // Offset -1 is the file position. No flag changes what is read or written.
+        "preadv2" => |t, a| match a[3] {
+            u64::MAX => vectors(t, a[0] as i32, a[1], a[2], read),
+            _ => vectors_at(t, a, pread),
+        },
+        "pwritev2" => |t, a| match a[3] {
+            u64::MAX => vectors(t, a[0] as i32, a[1], a[2], write),
+            _ => vectors_at(t, a, pwrite),
+        },
+        "lseek" => lseek,
+        "ftruncate" => |t, a| {
+            let f = t.sys.files.get(a[0] as i32)?;
+            truncate(t, &f, a[1])
+        },
+        "truncate" => |t, a| {
+            let at = super::at(t, super::AT_FDCWD, a[0])?;
+            let flags =
+                rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NONBLOCK;
+            let fd = rustix::fs::openat(&at, &at.path, flags, rustix::fs::Mode::empty())?;
+            truncate(t, &OpenFile::owned(fd, at.path, false), a[1])
+        },
+        "fallocate" => |t, a| {
+            let f = t.sys.files.get(a[0] as i32)?;
+            t.sys.before_read(&f);
+            if (a[2] as i64) < 0 || (a[3] as i64) <= 0 {
+                return Err(Errno::EINVAL);
+            }
+            rustix::fs::fallocate(f.fd(), FallocateFlags::from_bits_retain(a[1] as u32), a[2], a[3])?;
+            Ok(0)
+        },
+        "fsync" | "fdatasync" => |t, a| {
+            let f = t.sys.files.get(a[0] as i32)?;
+            t.sys.before_read(&f);
+            rustix::fs::fsync(f.fd())?;
+            Ok(0)
+        },
+        "sync" | "syncfs" => |t, _| {
+            t.sys.sync_files();
+            rustix::fs::sync();
+            Ok(0)
+        },
+        "readahead" | "fadvise64" | "sync_file_range" => |t, a| t.sys.files.get(a[0] as i32).map(|_| 0),
+        "sendfile" => sendfile,
+        "copy_file_range" => copy_file_range,
+        _ => return None,
+    })
+}
+
+fn read(t: &mut Task, fd: i32, addr: u64, n: u64) -> SysResult {
+    let f = t.sys.files.get(fd)?;
+    t.sys.before_read(&f);
+    let n = n.min(MAX_RW);
+    let mut done = 0;
+    while done < n {
+        let mut buf = vec![0; CHUNK.min((n - done) as usize)];
+        match f.try_read(&mut buf) {
+            Ok(Ok(k)) => {
+                t.copy_out(addr.wrapping_add(done), &buf[..k])?;
+                done += k as u64;
+                if k < buf.len() {
+                    break;
+                }
+            }
+            // Something was read already: that is the answer.
+            Ok(Err(_)) | Err(_) if done > 0 => break,
+            Ok(Err(w)) => t.wait_file(&f, w)?,
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(done)
+}
+
+fn write(t: &mut Task, fd: i32, addr: u64, n: u64) -> SysResult {
+    let f = t.sys.files.get(fd)?;
+    let n = n.min(MAX_RW);
+    let mut done = 0;
+    while done < n {
+        let mut buf = vec![0; CHUNK.min((n - done) as usize)];
+        if let Err(e) = t.copy_in(addr.wrapping_add(done), &mut buf) {
+            return if done > 0 { Ok(done) } else { Err(e) };
+        }
+        let mut at = 0;
+        while at < buf.len() {
+            match f.try_write(&buf[at..]) {
+                Ok(Ok(0)) => return Ok(done),
+                Ok(Ok(k)) => {
+                    t.sys.after_write(&f, None, &buf[at..at + k]);
+                    at += k;
+                    done += k as u64;
+                }
+                Ok(Err(w)) => {
+                    if let Err(e) = t.wait_file(&f, w) {
+                        return if done > 0 { Ok(done) } else { Err(e) };
+                    }
+                }
+                Err(_) if done > 0 => return Ok(done),
+                Err(Errno::EPIPE) => {
+                    crate::syscall::signal::send_self(t, crate::signal::SIGPIPE)?;
+                    return Err(Errno::EPIPE);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    if n == 0 {
+        f.try_write(&[])?.ok();
+    }
+    Ok(done)
+}
+
+/// The vectors that are not empty.
+fn list(t: &Task, iov: u64, count: u64) -> Result<Vec<(u64, u64)>, Errno> {
+    if count > MAX_IOV {
+        return Err(Errno::EINVAL);
+    }
+    let mut list = Vec::new();
+    for i in 0..count {
+        let at = iov.wrapping_add(i * 16);
+        let (base, len) = (t.get_u64(at)?, t.get_u64(at.wrapping_add(8))?);
+        if len > i64::MAX as u64 {
+            return Err(Errno::EINVAL);
+        }
+        if len != 0 {
+            list.push((base, len));
+        }
+    }
+    Ok(list)
+}
+
+fn vectors(
+    t: &mut Task,
+    fd: i32,
+    iov: u64,
+    count: u64,
+    f: fn(&mut Task, i32, u64, u64) -> SysResult,
+) -> SysResult {
+    t.sys.files.get(fd)?;
+    let mut done = 0;
+    for (base, len) in list(t, iov, count)? {
+        match f(t, fd, base, len) {
+            Ok(k) => {
+                done += k;
+                if k < len {
+                    break;
+                }
+            }
+            Err(e) => return if done > 0 { Ok(done) } else { Err(e) },
+        }
+    }
+    Ok(done)
+}
+
+fn lseek(t: &mut Task, a: Args) -> SysResult {
+    let f = t.sys.files.get(a[0] as i32)?;
+    let off = a[1] as i64;
+    let to = match a[2] {
+        0 if off < 0 => return Err(Errno::EINVAL),
+        0 => SeekFrom::Start(off as u64),
+        1 => SeekFrom::Current(off),
+        2 => SeekFrom::End(off),
+        3 if off >= 0 => SeekFrom::Data(off as u64),
+        4 if off >= 0 => SeekFrom::Hole(off as u64),
+        _ => return Err(Errno::EINVAL),
+    };
+    Ok(rustix::fs::seek(f.fd(), to)?)
+}
+
+/// The file of a call with an offset.
+fn positioned(t: &Task, fd: u64, offset: u64) -> Result<Arc<OpenFile>, Errno> {
+    let f = t.sys.files.get(fd as i32)?;
+    if (offset as i64) < 0 { Err(Errno::EINVAL) } else { Ok(f) }
+}
+
+fn pread(t: &mut Task, f: &Arc<OpenFile>, addr: u64, n: u64, offset: u64) -> SysResult {
+    t.sys.before_read(f);
+    let mut done = 0;
+    let n = n.min(MAX_RW);
+    while done < n {
+        let mut buf = vec![0; CHUNK.min((n - done) as usize)];
+        let k = rustix::io::pread(f.fd(), &mut buf[..], offset + done)?;
+        t.copy_out(addr.wrapping_add(done), &buf[..k])?;
+        done += k as u64;
+        if k < buf.len() {
+            break;
+        }
+    }
+    Ok(done)
+}
+
+fn pwrite(t: &mut Task, f: &Arc<OpenFile>, addr: u64, n: u64, offset: u64) -> SysResult {
+    let mut done = 0;
+    let n = n.min(MAX_RW);
+    while done < n {
+        let mut buf = vec![0; CHUNK.min((n - done) as usize)];
+        t.copy_in(addr.wrapping_add(done), &mut buf)?;
+        let k = rustix::io::pwrite(f.fd(), &buf, offset + done)?;
+        t.sys.after_write(f, Some(offset + done), &buf[..k]);
+        done += k as u64;
+        if k < buf.len() {
+            break;
+        }
+    }
+    Ok(done)
+}
+
+fn vectors_at(
+    t: &mut Task,
+    a: Args,
+    f: fn(&mut Task, &Arc<OpenFile>, u64, u64, u64) -> SysResult,
+) -> SysResult {
+    let file = positioned(t, a[0], a[3])?;
+    let mut done = 0;
+    for (base, len) in list(t, a[1], a[2])? {
+        match f(t, &file, base, len, a[3] + done) {
+            Ok(k) => {
+                done += k;
+                if k < len {
+                    break;
+                }
+            }
+            Err(e) => return if done > 0 { Ok(done) } else { Err(e) },
+        }
+    }
+    Ok(done)
+}
+
+fn truncate(t: &mut Task, f: &Arc<OpenFile>, size: u64) -> SysResult {
+    if (size as i64) < 0 {
+        return Err(Errno::EINVAL);
+    }
+    t.sys.before_read(f);
+    rustix::fs::ftruncate(f.fd(), size)?;
+    t.sys.after_truncate(f, size)?;
+    Ok(0)
+}
+
+fn sendfile(t: &mut Task, a: Args) -> SysResult {
+    let (out, file) = (t.sys.files.get(a[0] as i32)?, t.sys.files.get(a[1] as i32)?);
+    let start = if a[2] != 0 { Some(t.get_u64(a[2])?) } else { None };
+    t.sys.before_read(&file);
+    let mut at = start;
+    let mut done = 0;
+    let n = a[3].min(MAX_RW);
+    while done < n {
+        let mut buf = vec![0; CHUNK.min((n - done) as usize)];
+        let k = match at {
+            Some(o) => rustix::io::pread(file.fd(), &mut buf[..], o)?,
+            None => rustix::io::read(file.fd(), &mut buf[..])?,
+        };
+        let mut from = 0;
+        while from < k {
+            match out.try_write(&buf[from..k])? {
+                Ok(m) => {
+                    t.sys.after_write(&out, None, &buf[from..from + m]);
+                    from += m;
+                }
+                Err(w) => t.wait_file(&out, w)?,
+            }
+        }
+        at = at.map(|o| o + k as u64);
+        done += k as u64;
+        if k < buf.len() {
+            break;
+        }
+    }
+    if let Some(o) = at {
+        t.put_u64(a[2], o)?;
+    }
+    Ok(done)
+}
+
+fn copy_file_range(t: &mut Task, a: Args) -> SysResult {
+    let (from, to) = (t.sys.files.get(a[0] as i32)?, t.sys.files.get(a[2] as i32)?);
+    if a[5] != 0 {
+        return Err(Errno::EINVAL);
+    }
+    t.sys.before_read(&from);
+    let mut start = if a[1] != 0 { Some(t.get_u64(a[1])?) } else { None };
+    let mut end = if a[3] != 0 { Some(t.get_u64(a[3])?) } else { None };
+    let mut buf = vec![0; CHUNK.min(a[4] as usize)];
+    let k = match start {
+        Some(o) => rustix::io::pread(from.fd(), &mut buf[..], o)?,
+        None => rustix::io::read(from.fd(), &mut buf[..])?,
+    };
+    let k = match end {
+        Some(o) => rustix::io::pwrite(to.fd(), &buf[..k], o)?,
+        None => rustix::io::write(to.fd(), &buf[..k])?,
+    };
+    t.sys.after_write(&to, end, &buf[..k]);
+    for (o, at) in [(&mut start, a[1]), (&mut end, a[3])] {
+        if let Some(o) = o {
+            t.put_u64(at, *o + k as u64)?;
+        }
+    }
+    Ok(k as u64)
+}
