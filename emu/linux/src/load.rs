@@ -104,6 +104,7 @@ impl Task {
         let object = FileObject::new(&self.sys.kernel, HostFile::new(exe.file.clone(), name, false));
         let mut end = 0;
         for s in &exe.segments {
+            tracing::debug!(at = format_args!("{:#x}", s.vaddr), bytes = s.memsz, flags = s.flags, "segment");
             let at = format!("map the segment at {:#x}", s.vaddr);
             let fail = |e: racewalk_mm::MmError| format!("{at}: {e}");
             let (first, last) = (s.vaddr & !(PAGE - 1), (s.vaddr + s.memsz).next_multiple_of(PAGE));
@@ -132,6 +133,7 @@ impl Task {
         mm.map_special(VDSO, PAGE, Prot::READ | Prot::EXEC, vdso, "[vdso]")
             .map_err(|e| format!("map the vdso: {e}"))?;
         let sp = self.build_stack(exe, args, env)?;
+        tracing::info!(program = %exe.path.display(), entry = format_args!("{:#x}", exe.entry), stack = format_args!("{sp:#x}"), "loaded");
         self.set_gpr(15, sp);
         self.set_pc(exe.entry);
         Ok(())

@@ -413,6 +413,7 @@ impl System {
 
     /// Ends the process: the first ending counts. Every task is called out of guest code and out of its sleep.
     pub fn finish(&self, ending: Ending) {
+        tracing::info!(?ending, "the process ends");
         self.end().get_or_insert(ending);
         self.ending.store(ENDING, Ordering::SeqCst);
         for c in 0..self.cpus.count() {

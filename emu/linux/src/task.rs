@@ -373,12 +373,14 @@ impl Task {
 
     /// Runs the task until it ends.
     pub fn run(mut self) {
+        tracing::debug!(tid = self.shared.tid, "task starts");
         self.take_cpu();
         while !self.ended && !self.sys.ending() {
             self.turn();
         }
         self.finish();
         self.drop_cpu();
+        tracing::debug!(tid = self.shared.tid, "task ends");
     }
 
     /// Runs guest code once and deals with why it stopped.
@@ -432,7 +434,7 @@ impl Task {
         self.set_pc(next);
         let r = crate::syscall::call(self, nr, args);
         if self.sys.talk.wants_calls() {
-            let line = crate::syscall::line(nr, args, r);
+            let line = crate::syscall::line(self, nr, args, r);
             self.sys.talk.call(self.shared.tid, &line);
         }
         if self.ended {

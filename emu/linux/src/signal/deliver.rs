@@ -102,6 +102,7 @@ impl Task {
     /// Makes the task continue in a handler.
     fn deliver(&mut self, info: &Info, a: Action, int: Interruption) {
         let sig = info.signal();
+        tracing::debug!(tid = self.shared.tid, ?info, handler = format_args!("{:#x}", a.handler), "signal");
         if self.sys.talk.wants_calls() {
             self.sys.talk.call(self.shared.tid, &format!("--- {info:?} ---"));
         }

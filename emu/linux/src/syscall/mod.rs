@@ -7,7 +7,9 @@ mod fs;
 mod info;
 pub(crate) use fs::host_path;
 pub(crate) use info::{STACK_LIMIT, first_limits};
+pub(crate) use print::line;
 mod memory;
+mod print;
 mod signal;
 mod thread;
 mod time;
@@ -66,17 +68,6 @@ pub fn call(t: &mut Task, nr: u64, a: Args) -> SysResult {
 
 /// A call's implementation.
 pub(crate) type Handler = fn(&mut Task, Args) -> SysResult;
-
-/// A call as `--strace` prints it: all six argument registers, hexadecimal, because which of them mean something is
-/// the call's affair.
-pub fn line(nr: u64, a: Args, r: SysResult) -> String {
-    let name = name(nr).map_or_else(|| format!("syscall_{nr}"), String::from);
-    let args: Vec<String> = a.iter().map(|v| format!("{v:#x}")).collect();
-    match r {
-        Ok(v) => format!("{name}({}) = {v:#x}", args.join(", ")),
-        Err(e) => format!("{name}({}) = -1 {}", args.join(", "), e.name()),
-    }
-}
 
 /// A record in guest byte order, written field by field at the offsets of the ABI.
 pub(crate) struct Record(Vec<u8>);

@@ -99,6 +99,7 @@ fn clone(t: &mut Task, a: Args) -> SysResult {
     if flags & CLONE_CHILD_CLEARTID != 0 {
         child.clear_child_tid = child_tid;
     }
+    tracing::debug!(tid, flags = format_args!("{flags:#x}"), "clone");
     let sys = t.sys.clone();
     sys.spawn(child);
     Ok(tid as u64)

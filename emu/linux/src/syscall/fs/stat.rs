@@ -133,8 +133,8 @@ const STATFS: usize = 88;
 fn put_statfs(t: &Task, addr: u64, s: &StatFs) -> SysResult {
     let mut r = Record::new(STATFS);
     r.u32(0, s.f_type as u32).u32(4, s.f_bsize as u32);
-    r.u64(8, s.f_blocks as u64).u64(16, s.f_bfree as u64).u64(24, s.f_bavail as u64);
-    r.u64(32, s.f_files as u64).u64(40, s.f_ffree as u64);
+    r.u64(8, s.f_blocks).u64(16, s.f_bfree).u64(24, s.f_bavail);
+    r.u64(32, s.f_files).u64(40, s.f_ffree);
     r.u32(56, s.f_namelen as u32).u32(60, s.f_frsize as u32).u32(64, s.f_flags as u32);
     r.put(t, addr)?;
     Ok(0)

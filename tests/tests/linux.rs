@@ -1,0 +1,124 @@
+//! What Linux gives a program: signals, files, mappings of files, position-independent executables. Programs that
+//! test themselves print the same and leave the same files as under qemu-s390x, except where qemu-s390x is wrong.
+
+use racewalk_tests::paths::scratch;
+use racewalk_tests::{CPUS, ENGINES, Run, guest, racewalk, run};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn qemu(name: &str, args: &[&str]) -> Run {
+    let r = run(Command::new("qemu-s390x").arg(guest(name)).args(args), DEADLINE);
+    r.check(r.status.is_some(), "an exit status of qemu-s390x");
+    r
+}
+
+fn on(options: &[&str], name: &str, args: &[&str]) -> Run {
+    run(Command::new(racewalk()).arg("run").args(options).arg(guest(name)).args(args), DEADLINE)
+}
+
+/// Runs a guest on every engine and number of CPUs; `mend` puts right what qemu-s390x does not do as Linux.
+fn same(name: &str, args: &[&str], mend: impl Fn(String) -> String) -> Run {
+    let wanted = qemu(name, args);
+    let text = mend(wanted.text());
+    for engine in ENGINES {
+        for cpus in CPUS {
+            let got = on(&["--engine", engine, "--cpus", cpus], name, args);
+            got.check(
+                got.status == wanted.status && got.text() == text,
+                format!("the status of\n{wanted}\nand\n{text}"),
+            );
+            got.check(got.stderr.is_empty(), "no message");
+        }
+    }
+    wanted
+}
+
+#[test]
+fn signals() {
+    for part in ["registers", "plain", "masks", "altstack", "timers", "threads", "ignored"] {
+        same("signals", &[part], |t| t);
+    }
+}
+
+#[test]
+fn codes_and_addresses_of_faults() {
+    same("signals", &["faults"], |t| {
+        // qemu-s390x has no address for SIGBUS, and no code for privileged instructions.
+        t.lines()
+            .map(|l| match l {
+                l if l.contains("Bus error") => {
+                    "  Bus error code 2 signo 7 addr +4096 cc/mask 7050001\n".into()
+                }
+                l => format!("{l}\n"),
+            })
+            .collect::<String>()
+            .replace(
+                "privileged instruction\n  Illegal instruction code 1",
+                "privileged instruction\n  Illegal instruction code 5",
+            )
+    });
+}
+
+#[test]
+fn position_independent() {
+    assert_eq!(same("pie", &[], |t| t).status, Some(6));
+}
+
+/// The files of a directory.
+fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    std::fs::read_dir(dir)
+        .expect("a directory")
+        .map(|e| e.expect("an entry"))
+        .map(|e| (e.file_name().to_string_lossy().into_owned(), std::fs::read(e.path()).expect("a file")))
+        .collect()
+}
+
+/// Runs a guest in an empty directory under qemu-s390x and everywhere else.
+fn same_files(name: &str, mend: impl Fn(String) -> String) {
+    let dir = scratch(name);
+    let path = dir.to_str().expect("a path of text");
+    let wanted = qemu(name, &[path]);
+    let (text, files) = (mend(wanted.text()), contents(&dir));
+    for engine in ENGINES {
+        for cpus in CPUS {
+            scratch(name);
+            let got = on(&["--engine", engine, "--cpus", cpus], name, &[path]);
+            got.check(
+                got.status == wanted.status && got.text() == text,
+                format!("the status of\n{wanted}\nand\n{text}"),
+            );
+            got.check(got.stderr.is_empty(), "no message");
+            got.check(contents(&dir) == files, "the files that qemu-s390x leaves");
+        }
+    }
+}
+
+#[test]
+fn files() {
+    // qemu-s390x does not show the heap in its maps.
+    same_files("files", |t| t.replace("stack 1 heap 0", "stack 1 heap 1"));
+}
+
+#[test]
+fn shared_mappings() {
+    same_files("shared", |t| t);
+}
+
+#[test]
+fn calls_are_printed_with_their_arguments() {
+    let dir = scratch("strace");
+    let r = on(&["--strace"], "files", &[dir.to_str().expect("a path of text")]);
+    for call in [
+        "mkdir(\"d\", 0777) = 0",
+        "mkdir(\"d\", 0777) = -1 EEXIST",
+        "openat(AT_FDCWD, \"d/f\", 0xc2, 0666) = 3",
+        "write(3, \"hello, world\", 12) = 12",
+        "exit_group(9)",
+    ] {
+        r.check(r.stderr.contains(call), call);
+    }
+}
