@@ -39,8 +39,18 @@ fn same(name: &str, args: &[&str], mend: impl Fn(String) -> String) -> Run {
 
 #[test]
 fn signals() {
-    for part in ["registers", "plain", "masks", "altstack", "timers", "threads", "ignored"] {
+    for part in ["registers", "plain", "masks", "altstack", "threads", "ignored"] {
         same("signals", &[part], |t| t);
+    }
+}
+
+/// Real time: on a busy machine a timer may fire twice where once is usual, under either emulator. Once in a few
+/// attempts all must agree.
+#[test]
+fn timers() {
+    let attempt = || std::panic::catch_unwind(|| same("signals", &["timers"], |t| t)).is_ok();
+    if !(0..4).any(|_| attempt()) {
+        same("signals", &["timers"], |t| t);
     }
 }
 
