@@ -66,6 +66,10 @@ int main(int argc, char **argv) {
     char *b = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, m, 0);
     strcpy(a, "two views");
     printf("%s\n", b);
+    int zero = open("/dev/zero", O_RDWR);
+    char *z = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, zero, 0);
+    z[5] = 3;
+    printf("/dev/zero %d %d\n", z[4], z[5]);
     unsigned char core[3];
     char *an = mmap(NULL, 12288, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     an[4096] = 1;

@@ -136,6 +136,15 @@ impl OpenFile {
         *self.nonblocking.lock().unwrap_or_else(PoisonError::into_inner) = on;
     }
 
+    /// Whether it is /dev/zero, which is mapped as anonymous memory.
+    pub(crate) fn is_dev_zero(&self) -> bool {
+        let zero = rustix::fs::makedev(1, 5);
+        self.may_block
+            && rustix::fs::fstat(self.fd()).is_ok_and(|s| {
+                s.st_rdev == zero && FileType::from_raw_mode(s.st_mode) == FileType::CharacterDevice
+            })
+    }
+
     /// Whether `mmap` accepts it.
     pub(crate) fn can_be_mapped(&self) -> bool {
         self.id.is_some() || !self.may_block && matches!(self.kind, Kind::Plain)

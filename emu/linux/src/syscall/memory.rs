@@ -52,21 +52,27 @@ fn mm(t: &Task, r: racewalk_mm::Result<u64>) -> SysResult {
 }
 
 fn mmap(t: &mut Task, a: Args) -> SysResult {
-    let flags = MapFlags(a[3] as u32);
-    let mut writable = false;
-    let file = if flags.contains(MapFlags::ANONYMOUS) {
-        None
-    } else {
-        let f = t.sys.files.get(a[4] as i32)?;
-        let mode = f.status_flags()? & OFlags::ACCMODE;
-        if mode == OFlags::WRONLY {
-            return Err(Errno::EACCES);
+    let mut flags = MapFlags(a[3] as u32);
+    let named = match flags.contains(MapFlags::ANONYMOUS) {
+        true => None,
+        false => Some(t.sys.files.get(a[4] as i32)?).filter(|f| !f.is_dev_zero()),
+    };
+    let (file, writable) = match named {
+        None => {
+            flags = flags | MapFlags::ANONYMOUS;
+            (None, false)
         }
-        if !f.can_be_mapped() {
-            return Err(Errno::ENODEV);
+        Some(f) => {
+            let mode = f.status_flags()? & OFlags::ACCMODE;
+            if mode == OFlags::WRONLY {
+                return Err(Errno::EACCES);
+            }
+            if !f.can_be_mapped() {
+                return Err(Errno::ENODEV);
+            }
+            let writable = mode == OFlags::RDWR;
+            (Some((t.sys.object(&f, writable)?, a[5])), writable)
         }
-        writable = mode == OFlags::RDWR;
-        Some((t.sys.object(&f, writable)?, a[5]))
     };
     mm(t, t.sys.mm.mmap_file(a[0], a[1], Prot(a[2] as u32), flags, file, writable))
 }

@@ -42,6 +42,20 @@ pub fn name(nr: u64) -> Option<&'static str> {
     names().get(nr as usize).copied().flatten()
 }
 
+/// Implementations by number.
+fn handlers() -> &'static [Option<Handler>] {
+    static HANDLERS: OnceLock<Vec<Option<Handler>>> = OnceLock::new();
+    let find = |name| {
+        fs::find(name)
+            .or_else(|| memory::find(name))
+            .or_else(|| thread::find(name))
+            .or_else(|| signal::find(name))
+            .or_else(|| time::find(name))
+            .or_else(|| info::find(name))
+    };
+    HANDLERS.get_or_init(|| names().iter().map(|n| n.and_then(find)).collect())
+}
+
 /// Arguments as they come: general registers 2 to 7.
 pub type Args = [u64; 6];
 
@@ -51,12 +65,7 @@ pub fn call(t: &mut Task, nr: u64, a: Args) -> SysResult {
         t.sys.warn_once(format!("system call {nr} does not exist on s390x: ENOSYS"));
         return Err(Errno::ENOSYS);
     };
-    let handler = fs::find(name)
-        .or_else(|| memory::find(name))
-        .or_else(|| thread::find(name))
-        .or_else(|| signal::find(name))
-        .or_else(|| time::find(name))
-        .or_else(|| info::find(name));
+    let handler = handlers().get(nr as usize).copied().flatten();
     match handler {
         Some(f) => f(t, a),
         None => {
