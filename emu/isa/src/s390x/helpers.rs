@@ -15,7 +15,8 @@ pub(super) const fn on_storage(name: &'static str, run: fn(&mut dyn Env, Args) -
     Helper { name, run, reads: NONE, writes: NONE, faults: true }
 }
 
-const fn on_registers(name: &'static str, run: fn(&mut dyn Env, Args) -> R) -> Helper {
+/// A helper that accesses storage and general registers.
+pub(super) const fn on_registers(name: &'static str, run: fn(&mut dyn Env, Args) -> R) -> Helper {
     Helper { name, run, reads: GPRS, writes: GPRS, faults: true }
 }
 

@@ -1,6 +1,7 @@
 //! Stores, storage-immediate and storage-to-storage instructions, multiple and conditional accesses, atomics
 //! (PoP chapter 7).
 
+use super::edit;
 use super::general::Alu;
 use super::helpers;
 use super::operand::{Src, U8, U32, U64, ea, ea2, even, put, put_pair32, src};
@@ -617,6 +618,16 @@ pub fn shift_and_round<B: Backend>(b: &mut B, i: &Insn, h: &'static Helper) -> S
     let n = ea2(b, i);
     let len = b.k(i.imm as u64);
     let cc = b.helper(h, &[a, n, len])?;
+    b.flags(CC_FLAG, FlagKind::Value, cc, cc);
+    Ok(())
+}
+
+/// TEST DECIMAL.
+#[inline]
+pub fn test_decimal<B: Backend>(b: &mut B, i: &Insn) -> Sem<B> {
+    let a = ea(b, i);
+    let len = b.k(i.imm as u64 + 1);
+    let cc = b.helper(&edit::TP, &[a, len])?;
     b.flags(CC_FLAG, FlagKind::Value, cc, cc);
     Ok(())
 }

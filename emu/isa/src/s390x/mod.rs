@@ -7,6 +7,7 @@ pub mod bfp;
 pub mod branch;
 pub mod decimal;
 pub mod decode;
+pub mod edit;
 pub mod general;
 pub mod helpers;
 pub mod memory;
