@@ -156,21 +156,21 @@ pub static TRT: Helper = on_registers("trt", |e, a| translate_and_test(e, a, fal
 pub static TRTR: Helper = on_registers("trtr", |e, a| translate_and_test(e, a, true));
 
 /// One operand of a long move or comparison: an address register and a length register.
-struct Run {
+pub(super) struct Run {
     reg: u8,
-    addr: u64,
-    len: u64,
+    pub(super) addr: u64,
+    pub(super) len: u64,
     rest: u64,
 }
 
 impl Run {
     /// `bits` of the odd register are the length.
-    fn new(e: &dyn Env, reg: u8, bits: u32) -> Run {
+    pub(super) fn new(e: &dyn Env, reg: u8, bits: u32) -> Run {
         let word = e.get(gpr(reg | 1));
         let mask = u64::MAX >> (64 - bits);
         Run { reg, addr: e.get(gpr(reg)), len: word & mask, rest: word & !mask }
     }
-    fn advance(&mut self, e: &mut dyn Env, n: u64) {
+    pub(super) fn advance(&mut self, e: &mut dyn Env, n: u64) {
         let n = n.min(self.len);
         self.addr = self.addr.wrapping_add(n);
         self.len -= n;
@@ -178,12 +178,13 @@ impl Run {
         e.set(gpr(self.reg | 1), self.rest | self.len);
     }
     /// Bytes before the end of the operand's page, at most all of it.
-    fn room(&self) -> u64 {
+    pub(super) fn room(&self) -> u64 {
         self.len.min(page_room(self.addr))
     }
 }
 
-fn page_room(addr: u64) -> u64 {
+/// Bytes from `addr` to the end of its page.
+pub(super) fn page_room(addr: u64) -> u64 {
     4096 - (addr & 4095)
 }
 

@@ -539,6 +539,21 @@ pub fn string<B: Backend>(b: &mut B, i: &Insn, h: &'static Helper) -> Sem<B> {
     Ok(())
 }
 
+/// TRANSLATE EXTENDED, TRANSLATE ONE TO ONE and the like: register numbers and mask to the helper, condition code
+/// from it. R1 is even; `pair` says that R2 must be, too.
+#[inline]
+pub fn translate<B: Backend>(b: &mut B, i: &Insn, h: &'static Helper, pair: bool) -> Sem<B> {
+    even(b, i.r1)?;
+    if pair {
+        even(b, i.r2)?;
+    }
+    let regs = b.k(i.r1 as u64 | (i.r2 as u64) << 8);
+    let mask = b.k(i.m as u64);
+    let cc = b.helper(h, &[regs, mask])?;
+    b.flags(CC_FLAG, FlagKind::Value, cc, cc);
+    Ok(())
+}
+
 /// One storage operand, the helper gives the condition code (STORE CLOCK and the like).
 #[inline]
 pub fn one_operand_cc<B: Backend>(b: &mut B, i: &Insn, h: &'static Helper) -> Sem<B> {

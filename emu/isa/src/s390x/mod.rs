@@ -15,6 +15,7 @@ pub mod operand;
 pub mod state;
 pub mod table;
 pub mod text;
+pub mod translate;
 
 use crate::backend::{Arch, Backend, Exc, Sem};
 pub use table::Op;
