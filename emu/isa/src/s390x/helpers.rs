@@ -396,6 +396,15 @@ pub static STCK: Helper = on_storage("stck", |e, [a, ..]| {
     Ok(0)
 });
 
+/// The CPU timer, which counts down; here it mirrors the time-of-day clock.
+pub static CPU_TIMER: Helper = Helper {
+    name: "cpu timer",
+    run: |e, _| Ok(e.clock().wrapping_neg()),
+    reads: NONE,
+    writes: NONE,
+    faults: true,
+};
+
 /// STCKE: a zero byte, the clock, five bytes that make values unique, the programmable field.
 pub static STCKE: Helper = on_storage("stcke", |e, [a, ..]| {
     e.probe(a, 16, Access::Store)?;
@@ -414,10 +423,16 @@ pub const FACILITIES: &[u32] = &[
     1,   // z/Architecture installed
     2,   // z/Architecture active
     7,   // store facility list extended
+    16,  // extended translation 2
     18,  // long displacement
     19,  // long displacement, fast
     21,  // extended immediate
+    22,  // extended translation 3
+    24,  // extended translation 2 enhancement
     25,  // store clock fast
+    26,  // parsing enhancement
+    30,  // extended translation 3 enhancement
+    31,  // extract CPU time
     34,  // general-instructions extension
     35,  // execute extensions
     41,  // FPR-GR transfer, sign handling, DFP rounding mode

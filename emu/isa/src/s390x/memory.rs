@@ -637,6 +637,23 @@ pub fn shift_and_round<B: Backend>(b: &mut B, i: &Insn, h: &'static Helper) -> S
     Ok(())
 }
 
+/// EXTRACT CPU TIME: the first operand less the CPU timer, the second operand, and what R3 points to.
+#[inline]
+pub fn extract_cpu_time<B: Backend>(b: &mut B, i: &Insn) -> Sem<B> {
+    let first = ea(b, i);
+    let second = ea2(b, i);
+    let third = b.get(gpr(i.r3));
+    let first = b.load(U64, first)?;
+    let second = b.load(U64, second)?;
+    let third = b.load(U64, third)?;
+    let timer = b.helper(&helpers::CPU_TIMER, &[])?;
+    let d = b.sub(first, timer);
+    b.set(gpr(0), d);
+    b.set(gpr(1), second);
+    b.set(gpr(i.r3), third);
+    Ok(())
+}
+
 /// TEST DECIMAL.
 #[inline]
 pub fn test_decimal<B: Backend>(b: &mut B, i: &Insn) -> Sem<B> {

@@ -526,6 +526,9 @@ isa! { (b, i)
     cu24 RRF 0xb9b1 => memory::translate(b, i, &translate::CU24, true);
     cu41 RRE 0xb9b2 => memory::translate(b, i, &translate::CU41, true);
     cu42 RRE 0xb9b3 => memory::translate(b, i, &translate::CU42, true);
+    mvclu RSY 0xeb8e => memory::long(b, i, &translate::MVCLU, i.r3);
+    clclu RSY 0xeb8f => memory::long(b, i, &translate::CLCLU, i.r3);
+    srstu RRE 0xb9be => memory::string(b, i, &translate::SRSTU);
     cvb RX 0x4f => memory::convert_to_binary(b, i, W32, &decimal::CVB);
     cvby RXY 0xe306 => memory::convert_to_binary(b, i, W32, &decimal::CVB);
     cvbg RXY 0xe30e => memory::convert_to_binary(b, i, W64, &decimal::CVBG);
@@ -560,6 +563,8 @@ isa! { (b, i)
     cpya RRE 0xb24d => memory::copy_access(b, i);
     ipm RRE 0xb222 => general::insert_program_mask(b, i);
     spm RR 0x04 => general::set_program_mask(b, i);
+    epsw RRE 0xb98d => general::extract_psw(b, i);
+    ectg SSF 0xc801 => memory::extract_cpu_time(b, i);
     stck S 0xb205 => memory::one_operand_cc(b, i, &helpers::STCK);
     stckf S 0xb27c => memory::one_operand_cc(b, i, &helpers::STCK);
     stcke S 0xb278 => memory::one_operand_cc(b, i, &helpers::STCKE);
@@ -749,6 +754,8 @@ isa! { (b, i)
     tcxb RXE 0xed12 => bfp::test_data_class(b, i, F128);
     efpc RRE 0xb38c => bfp::extract_fpc(b, i);
     sfpc RRE 0xb384 => bfp::set_fpc(b, i);
+    sfasr RRE 0xb385 => bfp::set_fpc_and_signal(b, i);
+    lfas S 0xb2bd => bfp::load_fpc_and_signal(b, i);
     lfpc S 0xb29d => bfp::load_fpc(b, i);
     stfpc S 0xb29c => bfp::store_fpc(b, i);
     srnm S 0xb299 => bfp::set_rounding(b, i, 2);

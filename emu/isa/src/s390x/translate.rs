@@ -271,3 +271,102 @@ pub static CU41: Helper =
 /// CU42.
 pub static CU42: Helper =
     on_registers("cu42", |e, [regs, ..]| convert(e, [regs, 0, 0, 0], Utf::U32, Utf::U16));
+
+/// Bytes of a unit on two-byte characters: `len` is even; a character may lie across the page boundary if it is
+/// the only one.
+fn whole(addr: u64, len: u64) -> u64 {
+    len.min((page_room(addr) & !1).max(2)).min(UNIT)
+}
+
+/// Gives up odd lengths.
+fn wide_runs(e: &dyn Env, regs: u64) -> Result<(Run, Run), Exc> {
+    let x = Run::new(e, regs as u8, 64);
+    let y = Run::new(e, (regs >> 8) as u8, 64);
+    if (x.len | y.len) & 1 != 0 { Err(SPECIFICATION) } else { Ok((x, y)) }
+}
+
+/// A buffer of padding characters.
+fn padding(pad: u64) -> [u8; UNIT as usize] {
+    let [high, low] = (pad as u16).to_be_bytes();
+    std::array::from_fn(|k| if k % 2 == 0 { high } else { low })
+}
+
+/// MVCLU: (register numbers, padding). One unit a call.
+pub static MVCLU: Helper = on_registers("mvclu", |e, [regs, pad, ..]| {
+    let (mut to, mut from) = wide_runs(e, regs)?;
+    let cc = match to.len.cmp(&from.len) {
+        std::cmp::Ordering::Equal => 0,
+        std::cmp::Ordering::Less => 1,
+        std::cmp::Ordering::Greater => 2,
+    };
+    if to.len == 0 {
+        return Ok(cc);
+    }
+    let mut buf = padding(pad);
+    let mut n = whole(to.addr, to.len);
+    if from.len != 0 {
+        n = n.min(whole(from.addr, from.len));
+        e.read(from.addr, &mut buf[..n as usize])?;
+    }
+    e.write(to.addr, &buf[..n as usize])?;
+    to.advance(e, n);
+    from.advance(e, n);
+    Ok(if to.len == 0 { cc } else { 3 })
+});
+
+/// CLCLU: (register numbers, padding). One unit a call.
+pub static CLCLU: Helper = on_registers("clclu", |e, [regs, pad, ..]| {
+    let (mut x, mut y) = wide_runs(e, regs)?;
+    let (mut a, mut b) = (padding(pad), padding(pad));
+    let n = match (x.len, y.len) {
+        (0, 0) => return Ok(0),
+        (0, _) => whole(y.addr, y.len),
+        (_, 0) => whole(x.addr, x.len),
+        _ => whole(x.addr, x.len).min(whole(y.addr, y.len)),
+    } as usize;
+    if x.len != 0 {
+        e.read(x.addr, &mut a[..n])?;
+    }
+    if y.len != 0 {
+        e.read(y.addr, &mut b[..n])?;
+    }
+    let same = a[..n].iter().zip(&b[..n]).take_while(|(p, q)| p == q).count();
+    let character = same & !1;
+    x.advance(e, character as u64);
+    y.advance(e, character as u64);
+    Ok(match same < n {
+        true if a[same] < b[same] => 1,
+        true => 2,
+        false if x.len == 0 && y.len == 0 => 0,
+        false => 3,
+    })
+});
+
+/// SRSTU: (register numbers). R1 is the first byte after the operand, R2 its beginning; an operand of odd length
+/// ends one byte later.
+pub static SRSTU: Helper = on_registers("srstu", |e, [regs, ..]| {
+    let (r1, r2) = (regs as u8, (regs >> 8) as u8);
+    let want = e.get(gpr(0)) as u32;
+    if want >> 16 != 0 {
+        return Err(SPECIFICATION);
+    }
+    let (end, at) = (e.get(gpr(r1)), e.get(gpr(r2)));
+    let left = end.wrapping_sub(at);
+    let left = left.wrapping_add(left & 1);
+    if left == 0 {
+        return Ok(2);
+    }
+    let n = whole(at, left);
+    let mut buf = [0u8; UNIT as usize];
+    let buf = &mut buf[..n as usize];
+    e.read(at, buf)?;
+    if let Some(p) = buf.chunks_exact(2).position(|c| c == (want as u16).to_be_bytes()) {
+        e.set(gpr(r1), at.wrapping_add(2 * p as u64));
+        return Ok(1);
+    }
+    if n == left {
+        return Ok(2);
+    }
+    e.set(gpr(r2), at.wrapping_add(n));
+    Ok(3)
+});
