@@ -17,6 +17,9 @@ pub static TRE: Helper = on_registers("tre", |e, [regs, ..]| {
     let table = e.get(gpr((regs >> 8) as u8));
     let test = e.get(gpr(0)) as u8;
     let n = run.room().min(UNIT);
+    if n == 0 {
+        return Ok(0);
+    }
     let mut buf = [0u8; UNIT as usize];
     let buf = &mut buf[..n as usize];
     e.read(run.addr, buf)?;
@@ -219,6 +222,9 @@ fn encode(form: Utf, c: u32, long: bool, out: &mut [u8]) -> usize {
 fn convert(e: &mut dyn Env, [regs, mask, ..]: [u64; 4], from: Utf, to: Utf) -> Result<u64, Exc> {
     let mut target = Run::new(e, regs as u8, 64);
     let mut source = Run::new(e, (regs >> 8) as u8, 64);
+    if source.len == 0 {
+        return Ok(0);
+    }
     let check = mask & 1 != 0;
     // What this unit reads: to the end of the page, and beyond it only for its first character.
     let mut buf = [0u8; UNIT as usize + 4];
