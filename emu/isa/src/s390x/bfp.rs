@@ -632,6 +632,43 @@ pub fn load_fpc<B: Backend>(b: &mut B, i: &Insn) -> Sem<B> {
     write_fpc(b, v)
 }
 
+/// LFAS, SFASR: (new value). The flags of old and new value come together; an old flag that the new mask enables
+/// is a simulated IEEE exception, after the FPC was loaded.
+pub static SIGNAL: Helper = Helper {
+    name: "set FPC and signal",
+    run: |e, [v, ..]| {
+        let v = v & 0xffff_ffff;
+        if v & FPC_RESERVED != 0 || matches!(v & 7, 4..=6) {
+            return Err(SPECIFICATION);
+        }
+        let flags = e.get(FPC) & 0x00f8_0000;
+        e.set(FPC, v | flags);
+        match (flags >> 16) & (v >> 24) {
+            0 => Ok(0),
+            // The most significant one; 3 in the low bits says that it is simulated.
+            n => Err(Exc::data(1 << (63 - n.leading_zeros()) | 3)),
+        }
+    },
+    reads: &[(FPC, 1)],
+    writes: &[(FPC, 1)],
+    faults: true,
+};
+
+/// SET FPC AND SIGNAL.
+#[inline]
+pub fn set_fpc_and_signal<B: Backend>(b: &mut B, i: &Insn) -> Sem<B> {
+    let v = b.get(gpr(i.r1));
+    b.helper(&SIGNAL, &[v]).map(|_| ())
+}
+
+/// LOAD FPC AND SIGNAL.
+#[inline]
+pub fn load_fpc_and_signal<B: Backend>(b: &mut B, i: &Insn) -> Sem<B> {
+    let a = ea(b, i);
+    let v = b.load(U32, a)?;
+    b.helper(&SIGNAL, &[v]).map(|_| ())
+}
+
 /// STORE FPC.
 #[inline]
 pub fn store_fpc<B: Backend>(b: &mut B, i: &Insn) -> Sem<B> {

@@ -717,3 +717,23 @@ pub fn set_program_mask<B: Backend>(b: &mut B, i: &Insn) -> Sem<B> {
     b.flags(CC_FLAG, FlagKind::Value, cc, cc);
     Ok(())
 }
+
+/// EXTRACT PSW: the halves of bits 0 to 63. What problem state does not see change is what Linux gives a process.
+#[inline]
+pub fn extract_psw<B: Backend>(b: &mut B, i: &Insn) -> Sem<B> {
+    let cc = b.flags_value(CC_FLAG);
+    let pm = b.get(PMASK);
+    let k12 = b.k(12);
+    let k8 = b.k(8);
+    let cc = b.shl(cc, k12);
+    let pm = b.shl(pm, k8);
+    let changing = b.or(cc, pm);
+    let fixed = b.k(0x0705_0001);
+    let high = b.or(fixed, changing);
+    b.set_low32(gpr(i.r1), high);
+    if i.r2 != 0 {
+        let low = b.k(0x8000_0000);
+        b.set_low32(gpr(i.r2), low);
+    }
+    Ok(())
+}

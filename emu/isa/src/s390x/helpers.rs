@@ -15,7 +15,8 @@ pub(super) const fn on_storage(name: &'static str, run: fn(&mut dyn Env, Args) -
     Helper { name, run, reads: NONE, writes: NONE, faults: true }
 }
 
-const fn on_registers(name: &'static str, run: fn(&mut dyn Env, Args) -> R) -> Helper {
+/// A helper that accesses storage and general registers.
+pub(super) const fn on_registers(name: &'static str, run: fn(&mut dyn Env, Args) -> R) -> Helper {
     Helper { name, run, reads: GPRS, writes: GPRS, faults: true }
 }
 
@@ -155,21 +156,21 @@ pub static TRT: Helper = on_registers("trt", |e, a| translate_and_test(e, a, fal
 pub static TRTR: Helper = on_registers("trtr", |e, a| translate_and_test(e, a, true));
 
 /// One operand of a long move or comparison: an address register and a length register.
-struct Run {
+pub(super) struct Run {
     reg: u8,
-    addr: u64,
-    len: u64,
+    pub(super) addr: u64,
+    pub(super) len: u64,
     rest: u64,
 }
 
 impl Run {
     /// `bits` of the odd register are the length.
-    fn new(e: &dyn Env, reg: u8, bits: u32) -> Run {
+    pub(super) fn new(e: &dyn Env, reg: u8, bits: u32) -> Run {
         let word = e.get(gpr(reg | 1));
         let mask = u64::MAX >> (64 - bits);
         Run { reg, addr: e.get(gpr(reg)), len: word & mask, rest: word & !mask }
     }
-    fn advance(&mut self, e: &mut dyn Env, n: u64) {
+    pub(super) fn advance(&mut self, e: &mut dyn Env, n: u64) {
         let n = n.min(self.len);
         self.addr = self.addr.wrapping_add(n);
         self.len -= n;
@@ -177,12 +178,13 @@ impl Run {
         e.set(gpr(self.reg | 1), self.rest | self.len);
     }
     /// Bytes before the end of the operand's page, at most all of it.
-    fn room(&self) -> u64 {
+    pub(super) fn room(&self) -> u64 {
         self.len.min(page_room(self.addr))
     }
 }
 
-fn page_room(addr: u64) -> u64 {
+/// Bytes from `addr` to the end of its page.
+pub(super) fn page_room(addr: u64) -> u64 {
     4096 - (addr & 4095)
 }
 
@@ -394,6 +396,15 @@ pub static STCK: Helper = on_storage("stck", |e, [a, ..]| {
     Ok(0)
 });
 
+/// The CPU timer, which counts down; here it mirrors the time-of-day clock.
+pub static CPU_TIMER: Helper = Helper {
+    name: "cpu timer",
+    run: |e, _| Ok(e.clock().wrapping_neg()),
+    reads: NONE,
+    writes: NONE,
+    faults: true,
+};
+
 /// STCKE: a zero byte, the clock, five bytes that make values unique, the programmable field.
 pub static STCKE: Helper = on_storage("stcke", |e, [a, ..]| {
     e.probe(a, 16, Access::Store)?;
@@ -412,10 +423,16 @@ pub const FACILITIES: &[u32] = &[
     1,   // z/Architecture installed
     2,   // z/Architecture active
     7,   // store facility list extended
+    16,  // extended translation 2
     18,  // long displacement
     19,  // long displacement, fast
     21,  // extended immediate
+    22,  // extended translation 3
+    24,  // extended translation 2 enhancement
     25,  // store clock fast
+    26,  // parsing enhancement
+    30,  // extended translation 3 enhancement
+    31,  // extract CPU time
     34,  // general-instructions extension
     35,  // execute extensions
     41,  // FPR-GR transfer, sign handling, DFP rounding mode

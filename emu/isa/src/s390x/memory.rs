@@ -1,6 +1,7 @@
 //! Stores, storage-immediate and storage-to-storage instructions, multiple and conditional accesses, atomics
 //! (PoP chapter 7).
 
+use super::edit;
 use super::general::Alu;
 use super::helpers;
 use super::operand::{Src, U8, U32, U64, ea, ea2, even, put, put_pair32, src};
@@ -538,6 +539,21 @@ pub fn string<B: Backend>(b: &mut B, i: &Insn, h: &'static Helper) -> Sem<B> {
     Ok(())
 }
 
+/// TRANSLATE EXTENDED, TRANSLATE ONE TO ONE and the like: register numbers and mask to the helper, condition code
+/// from it. R1 is even; `pair` says that R2 must be, too.
+#[inline]
+pub fn translate<B: Backend>(b: &mut B, i: &Insn, h: &'static Helper, pair: bool) -> Sem<B> {
+    even(b, i.r1)?;
+    if pair {
+        even(b, i.r2)?;
+    }
+    let regs = b.k(i.r1 as u64 | (i.r2 as u64) << 8);
+    let mask = b.k(i.m as u64);
+    let cc = b.helper(h, &[regs, mask])?;
+    b.flags(CC_FLAG, FlagKind::Value, cc, cc);
+    Ok(())
+}
+
 /// One storage operand, the helper gives the condition code (STORE CLOCK and the like).
 #[inline]
 pub fn one_operand_cc<B: Backend>(b: &mut B, i: &Insn, h: &'static Helper) -> Sem<B> {
@@ -617,6 +633,33 @@ pub fn shift_and_round<B: Backend>(b: &mut B, i: &Insn, h: &'static Helper) -> S
     let n = ea2(b, i);
     let len = b.k(i.imm as u64);
     let cc = b.helper(h, &[a, n, len])?;
+    b.flags(CC_FLAG, FlagKind::Value, cc, cc);
+    Ok(())
+}
+
+/// EXTRACT CPU TIME: the first operand less the CPU timer, the second operand, and what R3 points to.
+#[inline]
+pub fn extract_cpu_time<B: Backend>(b: &mut B, i: &Insn) -> Sem<B> {
+    let first = ea(b, i);
+    let second = ea2(b, i);
+    let third = b.get(gpr(i.r3));
+    let first = b.load(U64, first)?;
+    let second = b.load(U64, second)?;
+    let third = b.load(U64, third)?;
+    let timer = b.helper(&helpers::CPU_TIMER, &[])?;
+    let d = b.sub(first, timer);
+    b.set(gpr(0), d);
+    b.set(gpr(1), second);
+    b.set(gpr(i.r3), third);
+    Ok(())
+}
+
+/// TEST DECIMAL.
+#[inline]
+pub fn test_decimal<B: Backend>(b: &mut B, i: &Insn) -> Sem<B> {
+    let a = ea(b, i);
+    let len = b.k(i.imm as u64 + 1);
+    let cc = b.helper(&edit::TP, &[a, len])?;
     b.flags(CC_FLAG, FlagKind::Value, cc, cc);
     Ok(())
 }

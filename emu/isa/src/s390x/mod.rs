@@ -7,6 +7,7 @@ pub mod bfp;
 pub mod branch;
 pub mod decimal;
 pub mod decode;
+pub mod edit;
 pub mod general;
 pub mod helpers;
 pub mod memory;
@@ -14,6 +15,7 @@ pub mod operand;
 pub mod state;
 pub mod table;
 pub mod text;
+pub mod translate;
 
 use crate::backend::{Arch, Backend, Exc, Sem};
 pub use table::Op;
