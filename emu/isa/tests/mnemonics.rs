@@ -19,9 +19,8 @@ fn cases() -> BTreeMap<String, BTreeMap<String, usize>> {
         for line in std::fs::read_to_string(&path).unwrap().lines() {
             let Some((code, _)) = line.split_once(';') else { continue };
             let code = code.trim();
-            let bytes: Option<Vec<u8>> = (0..code.len() / 2)
-                .map(|k| u8::from_str_radix(&code[2 * k..2 * k + 2], 16).ok())
-                .collect();
+            let bytes: Option<Vec<u8>> =
+                (0..code.len() / 2).map(|k| u8::from_str_radix(&code[2 * k..2 * k + 2], 16).ok()).collect();
             let Some(bytes) = bytes.filter(|b| b.len() >= 2) else { continue };
             let len = S390x::insn_len([bytes[0], bytes[1]]);
             let Some(first) = bytes.get(..len) else { continue };
