@@ -1,6 +1,6 @@
 //! Formats of the ASCE and of table entries. Bit 0 is the most significant one, as in the manual.
 
-use racewalk_ram::Paddr;
+use racewalk_ram::{Asid, Paddr};
 
 /// Which table an ASCE designates, or an entry's level: its TT or DT field.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -58,6 +58,12 @@ impl std::fmt::Debug for Asce {
 impl Asce {
     /// P (bit 55): private space.
     pub const P: u64 = 0x100;
+    /// G (bit 54): subspace group; translation ignores it.
+    pub const G: u64 = 0x200;
+    /// S (bit 56): storage-alteration event; a matter of PER.
+    pub const S: u64 = 0x80;
+    /// X (bit 57): space-switch event; translation ignores it.
+    pub const X: u64 = 0x40;
     /// R (bit 58): real space; no tables.
     pub const R: u64 = 0x20;
     /// Table-origin bits.
@@ -88,6 +94,10 @@ impl Asce {
     pub fn real_space(self) -> bool {
         self.0 & Self::R != 0
     }
+    /// What tells spaces apart in a TLB: origin, designation and length, and the private and real-space controls.
+    pub fn space(self) -> Asid {
+        Asid(self.0 & (Self::ORIGIN | Self::P | Self::R | 0xf))
+    }
 }
 
 /// Region-table entry.
@@ -105,6 +115,8 @@ impl Rte {
     pub const FC: u64 = 0x400;
     /// CR (bit 59), region-third entries with EDAT-2: common region.
     pub const CR: u64 = 0x10;
+    /// Region-frame absolute address (bits 0-32) of an entry with FC = 1: a frame of 2 GiB.
+    pub const RFAA: u64 = !0x7fff_ffff;
 
     /// A valid entry of a table of type `of` that designates the table at `origin` with all 2048 entries.
     pub fn new(of: TableType, origin: Paddr) -> Rte {
@@ -152,6 +164,8 @@ impl Ste {
     pub const I: u64 = 0x20;
     /// CS (bit 59): common segment.
     pub const CS: u64 = 0x10;
+    /// Segment-frame absolute address (bits 0-43) of an entry with FC = 1: a frame of 1 MiB.
+    pub const SFAA: u64 = !0xf_ffff;
 
     /// A valid entry that designates the page table at `origin`.
     pub fn new(origin: Paddr) -> Ste {
@@ -171,6 +185,27 @@ impl Ste {
     /// TT (bits 60-61), which must be 0.
     pub fn table_type(self) -> TableType {
         TableType::from_bits(self.0 >> 2)
+    }
+}
+
+/// What a format-control entry (FC = 1, a large frame) says beside its frame; the bits are the same in region-third and
+/// segment entries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FrameBits(pub u64);
+
+impl FrameBits {
+    /// AV (bit 47): the access-control bits and F are valid.
+    pub const AV: u64 = 0x1_0000;
+    /// ACC (bits 48-51): access-control bits.
+    pub const ACC: u64 = 0xf000;
+    /// F (bit 52): fetch protection.
+    pub const F: u64 = 0x800;
+    /// IEP (bit 55): no instruction execution, with that facility.
+    pub const IEP: u64 = 0x100;
+
+    /// ACC and F as a storage key has them, if they are to be used in the key's place.
+    pub fn key(self) -> Option<u8> {
+        (self.0 & Self::AV != 0).then_some((self.0 >> 8 & 0xf8) as u8)
     }
 }
 

@@ -12,13 +12,18 @@ pub const PAGE_TABLE_ENTRIES: u64 = 256;
 /// Bytes of a page table.
 pub const PAGE_TABLE_BYTES: u64 = PAGE_TABLE_ENTRIES * 8;
 /// Bytes that one segment-table entry covers.
-pub const SEGMENT_BYTES: u64 = 1 << 20;
+pub const SEGMENT_BYTES: u64 = 1 << SEGMENT_SHIFT;
+
+/// log2 of the bytes that a segment-table entry covers.
+pub const SEGMENT_SHIFT: u32 = 20;
+/// log2 of the bytes that a region-third entry covers.
+pub const REGION_3_SHIFT: u32 = 31;
 
 /// Shift of a table's index within the virtual address.
 pub const fn shift(table: TableType) -> u32 {
     match table {
-        TableType::Segment => 20,
-        TableType::Region3 => 31,
+        TableType::Segment => SEGMENT_SHIFT,
+        TableType::Region3 => REGION_3_SHIFT,
         TableType::Region2 => 42,
         TableType::Region1 => 53,
     }

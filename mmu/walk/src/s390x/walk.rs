@@ -1,25 +1,75 @@
 //! The walk, step by step as in SA22-7832 "Dynamic Address Translation" (numbers: reference s390x-mmu §2).
 
-use super::entry::{Asce, Pte, Rte, Ste, TableType};
+use super::context::Space;
+use super::entry::{Asce, FrameBits, Pte, Rte, Ste, TableType};
 use super::fault::{Fault, Reason};
-use super::geometry::{index, page_index};
+use super::geometry::{REGION_3_SHIFT, SEGMENT_SHIFT, index, page_index, shift};
 use crate::event::{Level, WalkEvent};
-use crate::{Access, EntryStop, TableMemory, WalkStop};
+use crate::tlb::{Entry, Key, Tag};
+use crate::{Access, EntryStop, TableMemory, Upper, WalkStop};
 use racewalk_ram::{Paddr, Vaddr};
 
-/// The control-register bits that steer a translation.
+/// What steers one translation: the effective controls and the ASCE of the space the access is in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Controls {
     /// PSW bit 5: DAT is on.
     pub dat: bool,
     /// The ASCE of the space the access uses.
     pub asce: Asce,
+    /// That space.
+    pub space: Space,
     /// CR0 bit 35: low-address protection.
     pub low_address_protection: bool,
+    /// EDAT-1 applies: facility 8 and CR0 bit 40.
+    pub edat1: bool,
+    /// EDAT-2 applies: EDAT-1 and facility 78.
+    pub edat2: bool,
     /// CR0 bit 43, with facility 130: instruction-execution protection.
     pub execution_protection: bool,
     /// The prefix: real 0..8 KiB and absolute prefix..prefix + 8 KiB are swapped. A multiple of 8 KiB.
     pub prefix: u64,
+}
+
+impl Controls {
+    /// What a TLB is asked for `va`.
+    pub fn tlb_key(&self, va: Vaddr) -> Key {
+        Key { va, space: self.asce.space(), other: None, globals: !self.asce.private() }
+    }
+
+    /// Low-address protection: it looks at the virtual address, before DAT.
+    #[inline]
+    fn low_address(&self, va: Vaddr, access: Access) -> bool {
+        access == Access::Store
+            && va.0 & !0x11ff == 0
+            && self.low_address_protection
+            && !(self.dat && self.asce.private())
+    }
+
+    /// Whether an access may use a translation that a TLB holds; the same questions, in the same order, that a walk asks
+    /// at its beginning and end.
+    pub fn check(&self, leaf: &Leaf, va: Vaddr, access: Access) -> Result<(), Fault> {
+        let reason = if self.low_address(va, access) {
+            Reason::LowAddress
+        } else if access == Access::Store && leaf.protected {
+            Reason::DatProtection
+        } else if access == Access::Fetch && leaf.no_execute && self.execution_protection {
+            Reason::InstructionExecution
+        } else {
+            return Ok(());
+        };
+        Err(Fault { vaddr: va, access, reason, space: self.space })
+    }
+}
+
+/// What accesses through a translation are checked against.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Leaf {
+    /// DAT protection on the way: stores are forbidden.
+    pub protected: bool,
+    /// The leaf's IEP bit: fetches are forbidden where the protection is enabled.
+    pub no_execute: bool,
+    /// ACC and F of a large frame, which stand in for those of the storage keys.
+    pub key: Option<u8>,
 }
 
 /// What a walk found.
@@ -27,10 +77,28 @@ pub struct Controls {
 pub struct Translation {
     /// Absolute address of the byte.
     pub paddr: Paddr,
-    /// DAT protection on the way: stores are forbidden.
-    pub protected: bool,
-    /// Instruction-execution protection: fetches are forbidden.
-    pub no_execute: bool,
+    /// log2 of the size of the page.
+    pub shift: u8,
+    /// A common segment or region: the translation serves all spaces that are not private.
+    pub common: bool,
+    /// Where the leaf entry was fetched; zero where no table was used.
+    pub from: Paddr,
+    /// What accesses are checked against.
+    pub leaf: Leaf,
+}
+
+impl Translation {
+    /// The TLB entry for the page of `va`.
+    pub fn tlb_entry(&self, c: &Controls, va: Vaddr) -> Entry<Leaf> {
+        let inside = (1u64 << self.shift) - 1;
+        let tag = Tag {
+            space: c.asce.space(),
+            global: self.common,
+            page: Vaddr(va.0 & !inside),
+            shift: self.shift,
+        };
+        Entry { tag, frame: Paddr(self.paddr.0 & !inside), from: self.from, locked: false, leaf: self.leaf }
+    }
 }
 
 /// Real to absolute.
@@ -55,35 +123,194 @@ fn code_of(table: TableType) -> Reason {
     }
 }
 
+/// Events and walk caches number tables from the leaf: page table 0, segment table 1, and so on.
+fn level(table: TableType) -> Level {
+    Level(table as u8 + 1)
+}
+
+/// What of the upper entries counts below: DAT protection and common regions.
+const PROTECTED: u64 = 1;
+const COMMON: u64 = 2;
+
 struct Walk<'m, M> {
     memory: &'m M,
+    c: &'m Controls,
     va: Vaddr,
     access: Access,
 }
 
+type Stop = WalkStop<Fault>;
+
 impl<M: TableMemory> Walk<'_, M> {
-    fn fault<T>(&self, reason: Reason) -> Result<T, WalkStop<Fault>> {
-        self.memory.event(WalkEvent::Fault {
-            vaddr: self.va,
-            name: reason.name(),
-            code: reason.code() as u32,
-        });
-        Err(WalkStop::Fault(Fault { vaddr: self.va, access: self.access, reason }))
+    #[cold]
+    fn fault<T>(&self, reason: Reason) -> Result<T, Stop> {
+        let (name, code) = (reason.name(), reason.code() as u32);
+        self.memory.event(WalkEvent::Fault { vaddr: self.va, name, code });
+        Err(WalkStop::Fault(Fault { vaddr: self.va, access: self.access, reason, space: self.c.space }))
     }
 
-    fn entry(&self, level: u8, table: &'static str, addr: Paddr) -> Result<u64, WalkStop<Fault>> {
+    #[inline]
+    fn entry(&self, level: Level, table: &'static str, addr: Paddr) -> Result<u64, Stop> {
         match self.memory.load_entry(addr) {
             Ok(entry) => {
-                self.memory.event(WalkEvent::Step { level: Level(level), table, entry_addr: addr, entry });
+                self.memory.event(WalkEvent::Step { level, table, entry_addr: addr, entry });
                 Ok(entry)
             }
             Err(EntryStop::Addressing) => self.fault(Reason::Addressing),
             Err(EntryStop::Cancelled) => Err(WalkStop::Cancelled),
         }
     }
+
+    /// Steps 3 to 7 from the ASCE.
+    #[inline]
+    fn tables(&self) -> Result<Translation, Stop> {
+        let (c, va) = (self.c, self.va);
+        // 3. Index bits to the left of the designated table's index are zero.
+        let top = c.asce.designation();
+        if top != TableType::Region1 && va.0 >> (shift(top) + 11) != 0 {
+            return self.fault(Reason::AsceType);
+        }
+        // 4. The table is long enough.
+        if index(top, va) >> 9 > c.asce.length() {
+            return self.fault(code_of(top));
+        }
+        self.from_table(top, c.asce.origin(), 0)
+    }
+
+    /// 5. Region tables, from the table of type `table` at `origin`.
+    #[inline]
+    fn from_table(
+        &self,
+        mut table: TableType,
+        mut origin: Paddr,
+        mut gathered: u64,
+    ) -> Result<Translation, Stop> {
+        let (c, va) = (self.c, self.va);
+        while let Some(next) = table.below() {
+            let at = origin.offset(index(table, va) * 8);
+            let rte = Rte(self.entry(level(table), table.name(), at)?);
+            if rte.invalid() {
+                return self.fault(code_of(table));
+            }
+            if rte.table_type() != table {
+                return self.fault(Reason::TranslationSpecification);
+            }
+            if c.edat1 && rte.0 & Rte::P != 0 {
+                gathered |= PROTECTED;
+            }
+            if table == TableType::Region3 && c.edat2 {
+                if rte.0 & Rte::CR != 0 {
+                    if c.asce.private() {
+                        return self.fault(Reason::TranslationSpecification);
+                    }
+                    gathered |= COMMON;
+                }
+                if rte.0 & Rte::FC != 0 {
+                    return self.large(rte.0, Rte::RFAA, REGION_3_SHIFT, at, gathered);
+                }
+            }
+            self.memory.remember(va, shift(table) as u8, Upper { next: level(next), entry: rte.0, gathered });
+            origin = self.designated(next, rte)?;
+            table = next;
+        }
+        self.from_segment(origin, gathered)
+    }
+
+    /// The origin of the table that a region entry designates, if `va` has an entry in it.
+    #[inline]
+    fn designated(&self, next: TableType, rte: Rte) -> Result<Paddr, Stop> {
+        let quarter = index(next, self.va) >> 9;
+        if quarter < rte.offset() || quarter > rte.length() {
+            return self.fault(code_of(next));
+        }
+        Ok(rte.origin())
+    }
+
+    /// 6. The segment table.
+    #[inline]
+    fn from_segment(&self, origin: Paddr, mut gathered: u64) -> Result<Translation, Stop> {
+        let (c, va) = (self.c, self.va);
+        let table = TableType::Segment;
+        let at = origin.offset(index(table, va) * 8);
+        let ste = Ste(self.entry(level(table), table.name(), at)?);
+        if ste.invalid() {
+            return self.fault(Reason::Segment);
+        }
+        if ste.table_type() != table {
+            return self.fault(Reason::TranslationSpecification);
+        }
+        if ste.0 & Ste::CS != 0 {
+            if c.asce.private() {
+                return self.fault(Reason::TranslationSpecification);
+            }
+            gathered |= COMMON;
+        }
+        if ste.0 & Ste::P != 0 {
+            gathered |= PROTECTED;
+        }
+        if c.edat1 && ste.0 & Ste::FC != 0 {
+            return self.large(ste.0, Ste::SFAA, SEGMENT_SHIFT, at, gathered);
+        }
+        self.memory.remember(va, SEGMENT_SHIFT as u8, Upper { next: Level(0), entry: ste.0, gathered });
+        self.from_page(ste, gathered)
+    }
+
+    /// 7. The page table. 8 and 10: the frame is a real address.
+    #[inline]
+    fn from_page(&self, ste: Ste, gathered: u64) -> Result<Translation, Stop> {
+        let at = ste.origin().offset(page_index(self.va) * 8);
+        let pte = Pte(self.entry(Level(0), "page", at)?);
+        if pte.invalid() {
+            return self.fault(Reason::Page);
+        }
+        if pte.0 & Pte::ZERO != 0 {
+            return self.fault(Reason::TranslationSpecification);
+        }
+        let leaf = Leaf {
+            protected: pte.protected() || gathered & PROTECTED != 0,
+            no_execute: pte.0 & Pte::IEP != 0,
+            key: None,
+        };
+        self.protection(&leaf)?;
+        let paddr = prefixing(self.c.prefix, pte.frame() | (self.va.0 & 0xfff));
+        Ok(Translation { paddr, shift: 12, common: gathered & COMMON != 0, from: at, leaf })
+    }
+
+    /// A large frame: its address is absolute, no prefixing.
+    fn large(
+        &self,
+        entry: u64,
+        frame: u64,
+        shift: u32,
+        from: Paddr,
+        gathered: u64,
+    ) -> Result<Translation, Stop> {
+        let bits = FrameBits(entry);
+        let leaf = Leaf {
+            protected: gathered & PROTECTED != 0,
+            no_execute: entry & FrameBits::IEP != 0,
+            key: bits.key(),
+        };
+        self.protection(&leaf)?;
+        let paddr = Paddr(entry & frame | self.va.0 & !frame);
+        Ok(Translation { paddr, shift: shift as u8, common: gathered & COMMON != 0, from, leaf })
+    }
+
+    /// 9. Protection.
+    #[inline]
+    fn protection(&self, leaf: &Leaf) -> Result<(), Stop> {
+        if self.access == Access::Store && leaf.protected {
+            return self.fault(Reason::DatProtection);
+        }
+        if self.access == Access::Fetch && leaf.no_execute && self.c.execution_protection {
+            return self.fault(Reason::InstructionExecution);
+        }
+        Ok(())
+    }
 }
 
-/// Translates `va`. EDAT is off (its bits mean nothing then); storage keys are all zero, and so is the access key.
+/// Translates `va`. Key-controlled protection is not part of it: keys belong to frames, and each access asks
+/// [`key`](super::key) anew.
 #[inline]
 pub fn walk<M: TableMemory>(
     memory: &M,
@@ -91,110 +318,41 @@ pub fn walk<M: TableMemory>(
     va: Vaddr,
     access: Access,
 ) -> Result<Translation, WalkStop<Fault>> {
-    let w = Walk { memory, va, access };
+    let w = Walk { memory, c, va, access };
     memory.event(WalkEvent::Start { vaddr: va, access, root: c.asce.0 });
-    let store = access == Access::Store;
-
-    // 1. Low-address protection looks at the virtual address, before DAT.
-    let low = va.0 & !0x11ff == 0;
-    if store && low && c.low_address_protection && !(c.dat && c.asce.private()) {
+    // 1. Low-address protection.
+    if c.low_address(va, access) {
         return w.fault(Reason::LowAddress);
     }
     // 2. Without DAT, and in a real space, the address is real.
-    if !c.dat || c.asce.real_space() {
-        return done(&w, prefixing(c.prefix, va.0), false, false);
-    }
-    // 3. Index bits to the left of the designated table's index are zero.
-    let top = c.asce.designation();
-    if top != TableType::Region1 && va.0 >> (super::geometry::shift(top) + 11) != 0 {
-        return w.fault(Reason::AsceType);
-    }
-    // 4. The table is long enough.
-    if index(top, va) >> 9 > c.asce.length() {
-        return w.fault(code_of(top));
-    }
-    // 5. Region tables.
-    let (mut table, mut origin) = (top, c.asce.origin());
-    while let Some(next) = table.below() {
-        let rte = Rte(w.entry(table as u8 + 1, table.name(), origin.offset(index(table, va) * 8))?);
-        if rte.invalid() {
-            return w.fault(code_of(table));
+    let t = if !c.dat || c.asce.real_space() {
+        let paddr = prefixing(c.prefix, va.0);
+        Translation { paddr, shift: 12, common: false, from: Paddr(0), leaf: Leaf::default() }
+    } else {
+        match memory.resume(va) {
+            None => w.tables()?,
+            Some(Upper { next: Level(0), entry, gathered }) => w.from_page(Ste(entry), gathered)?,
+            Some(Upper { next, entry, gathered }) => {
+                let next = TableType::from_bits(next.0 as u64 - 1);
+                w.from_table(next, w.designated(next, Rte(entry))?, gathered)?
+            }
         }
-        if rte.table_type() != table {
-            return w.fault(Reason::TranslationSpecification);
-        }
-        let quarter = index(next, va) >> 9;
-        if quarter < rte.offset() || quarter > rte.length() {
-            return w.fault(code_of(next));
-        }
-        origin = rte.origin();
-        table = next;
-    }
-    // 6. The segment table.
-    let ste = Ste(w.entry(1, table.name(), origin.offset(index(table, va) * 8))?);
-    if ste.invalid() {
-        return w.fault(Reason::Segment);
-    }
-    if ste.table_type() != TableType::Segment || (ste.0 & Ste::CS != 0 && c.asce.private()) {
-        return w.fault(Reason::TranslationSpecification);
-    }
-    // 7. The page table.
-    let pte = Pte(w.entry(0, "page", ste.origin().offset(page_index(va) * 8))?);
-    if pte.invalid() {
-        return w.fault(Reason::Page);
-    }
-    if pte.0 & Pte::ZERO != 0 {
-        return w.fault(Reason::TranslationSpecification);
-    }
-    let protected = pte.protected() || ste.0 & Ste::P != 0;
-    // 9. Protection; 8 and 10: the frame is a real address.
-    if store && protected {
-        return w.fault(Reason::DatProtection);
-    }
-    let no_execute = c.execution_protection && pte.0 & Pte::IEP != 0;
-    if access == Access::Fetch && no_execute {
-        return w.fault(Reason::InstructionExecution);
-    }
-    done(&w, prefixing(c.prefix, pte.frame() | (va.0 & 0xfff)), protected, no_execute)
-}
-
-fn done<M: TableMemory>(
-    w: &Walk<'_, M>,
-    paddr: Paddr,
-    protected: bool,
-    no_execute: bool,
-) -> Result<Translation, WalkStop<Fault>> {
-    w.memory.event(WalkEvent::Done { vaddr: w.va, paddr, protected });
-    Ok(Translation { paddr, protected, no_execute })
+    };
+    memory.event(WalkEvent::Done { vaddr: va, paddr: t.paddr, shift: t.shift, protected: t.leaf.protected });
+    Ok(t)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::RefCell;
-    use std::collections::HashMap;
-
-    #[derive(Default)]
-    struct Tables(RefCell<HashMap<u64, u64>>, RefCell<Vec<WalkEvent>>);
-
-    impl TableMemory for Tables {
-        fn load_entry(&self, addr: Paddr) -> Result<u64, EntryStop> {
-            self.0.borrow().get(&addr.0).copied().ok_or(EntryStop::Addressing)
-        }
-        fn cas_entry(&self, _: Paddr, _: u64, _: u64) -> Result<u64, EntryStop> {
-            Err(EntryStop::Addressing)
-        }
-        fn event(&self, e: WalkEvent) {
-            self.1.borrow_mut().push(e)
-        }
-    }
+    use crate::text::Tables;
 
     const VA: Vaddr = Vaddr(0x1_2345_6789);
 
     fn three_levels() -> (Tables, Controls) {
         let t = Tables::default();
         let asce = Asce::new(Paddr(0x10000), TableType::Region3, 3);
-        let set = |a: u64, v: u64| t.0.borrow_mut().insert(a, v);
+        let set = |a: u64, v: u64| t.set(a, v);
         set(0x10000 + index(TableType::Region3, VA) * 8, Rte::new(TableType::Region3, Paddr(0x20000)).0);
         set(0x20000 + index(TableType::Segment, VA) * 8, Ste::new(Paddr(0x30800)).0);
         set(0x30800 + page_index(VA) * 8, 0x77000);
@@ -212,11 +370,13 @@ mod tests {
     fn a_translation_and_its_events() {
         let (t, c) = three_levels();
         let r = walk(&t, &c, VA, Access::Load).unwrap();
-        assert_eq!(r, Translation { paddr: Paddr(0x77789), protected: false, no_execute: false });
-        let text: Vec<_> = t.1.borrow().iter().map(|e| e.to_string()).collect();
+        let from = Paddr(0x30800 + page_index(VA) * 8);
+        let leaf = Leaf { protected: false, no_execute: false, key: None };
+        assert_eq!(r, Translation { paddr: Paddr(0x77789), shift: 12, common: false, from, leaf });
+        let text: Vec<_> = t.take_events().iter().map(|e| e.to_string()).collect();
         assert_eq!(text[0], "walk_start 0x123456789 load root 0x10007");
         assert_eq!(text[3], "walk_step level 0 page [0x30ab0] = 0x0000000000077000");
-        assert_eq!(text[4], "walk_done 0x123456789 -> 0x77789");
+        assert_eq!(text[4], "walk_done 0x123456789 -> 0x77789 4K");
     }
 
     #[test]
@@ -230,8 +390,8 @@ mod tests {
         };
         let with = |i: u64, f: fn(u64) -> u64, a: Access| {
             let (t, c) = three_levels();
-            let v = t.0.borrow()[&at(i)];
-            t.0.borrow_mut().insert(at(i), f(v));
+            let v = t.get(at(i)).unwrap();
+            t.set(at(i), f(v));
             reason(&t, &c, VA, a)
         };
         assert_eq!(with(0, |v| v | Rte::I, Access::Load), Reason::RegionThird);
@@ -246,15 +406,16 @@ mod tests {
         assert_eq!(with(2, |v| v | Pte::P, Access::Store), Reason::DatProtection);
         let (t, c) = three_levels();
         assert_eq!(reason(&t, &c, Vaddr(1 << 42), Access::Load), Reason::AsceType);
-        t.0.borrow_mut().remove(&at(1));
+        t.unset(at(1));
         assert_eq!(reason(&t, &c, VA, Access::Load), Reason::Addressing);
         let short = Controls { asce: Asce::new(Paddr(0x10000), TableType::Region3, 0), ..c };
         assert_eq!(reason(&t, &short, Vaddr(512 << 31), Access::Load), Reason::RegionThird);
         let iep = Controls { execution_protection: true, ..c };
-        t.0.borrow_mut().insert(at(1), Ste::new(Paddr(0x30800)).0);
-        t.0.borrow_mut().insert(at(2), 0x77000 | Pte::IEP);
+        t.set(at(1), Ste::new(Paddr(0x30800)).0);
+        t.set(at(2), 0x77000 | Pte::IEP);
         assert!(
-            walk(&t, &c, VA, Access::Fetch).is_ok() && walk(&t, &iep, VA, Access::Load).unwrap().no_execute
+            walk(&t, &c, VA, Access::Fetch).is_ok()
+                && walk(&t, &iep, VA, Access::Load).unwrap().leaf.no_execute
         );
         assert_eq!(reason(&t, &iep, VA, Access::Fetch), Reason::InstructionExecution);
         let lap = Controls { low_address_protection: true, ..c };
@@ -277,7 +438,7 @@ mod tests {
 
     #[test]
     fn teid_bits() {
-        let f = |reason, access| Fault { vaddr: Vaddr(0x1234), access, reason }.teid();
+        let f = |reason, access| Fault { vaddr: Vaddr(0x1234), access, reason, space: Space::Primary }.teid();
         assert_eq!(f(Reason::DatProtection, Access::Store), Some(0x1404));
         assert_eq!(f(Reason::Page, Access::Load), Some(0x1800));
         assert_eq!(f(Reason::Addressing, Access::Load), None);

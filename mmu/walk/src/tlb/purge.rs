@@ -1,0 +1,149 @@
+//! What an invalidation removes, for all formats: each instruction becomes one [`Purge`].
+
+use super::{Entry, Tag};
+use racewalk_ram::{Asid, Paddr, Vaddr};
+use std::fmt;
+
+/// Which spaces a purge concerns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Spaces {
+    /// Every space.
+    #[default]
+    Any,
+    /// Spaces whose bits under `mask` are those of `value`.
+    Matching {
+        /// The bits.
+        value: u64,
+        /// Which bits count.
+        mask: u64,
+    },
+}
+
+impl Spaces {
+    /// Exactly one space.
+    pub fn one(space: Asid) -> Spaces {
+        Spaces::Matching { value: space.0, mask: u64::MAX }
+    }
+    /// Whether `space` is meant.
+    pub fn contains(&self, space: Asid) -> bool {
+        match *self {
+            Spaces::Any => true,
+            Spaces::Matching { value, mask } => (space.0 ^ value) & mask == 0,
+        }
+    }
+}
+
+/// What becomes of global entries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Globals {
+    /// They go if the space matches, like any other entry.
+    #[default]
+    Like,
+    /// They go whatever their space.
+    Always,
+    /// They stay.
+    Never,
+}
+
+/// Which structures a purge reaches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Target {
+    /// Translations and upper parts of walks.
+    #[default]
+    Both,
+    /// Translations only: a walk cache keeps what it has (`tlbie` with RIC = 0).
+    Translations,
+    /// Upper parts of walks only (`tlbie` with RIC = 1).
+    WalkCache,
+}
+
+/// A purge. An entry goes if it meets every criterion.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Purge {
+    /// Its space.
+    pub spaces: Spaces,
+    /// It shares a byte with this range, first and last address.
+    pub range: Option<(Vaddr, Vaddr)>,
+    /// Its leaf was fetched from this range of absolute addresses, first and last byte.
+    pub from: Option<(Paddr, Paddr)>,
+    /// log2 of its page size.
+    pub shift: Option<u8>,
+    /// What becomes of global entries.
+    pub globals: Globals,
+    /// Locked entries stay.
+    pub spare_locked: bool,
+    /// Which structures are reached.
+    pub target: Target,
+}
+
+impl Purge {
+    /// Everything, locked or not.
+    pub const ALL: Purge = Purge {
+        spaces: Spaces::Any,
+        range: None,
+        from: None,
+        shift: None,
+        globals: Globals::Always,
+        spare_locked: false,
+        target: Target::Both,
+    };
+
+    /// Whether a translation goes.
+    pub fn removes<L>(&self, e: &Entry<L>) -> bool {
+        self.target != Target::WalkCache
+            && self.names(&e.tag)
+            && self.from.is_none_or(|(first, last)| (first..=last).contains(&e.from))
+            && !(self.spare_locked && e.locked)
+    }
+
+    /// Whether the criteria on the tag are met.
+    pub fn names(&self, tag: &Tag) -> bool {
+        let space = match (tag.global, self.globals) {
+            (false, _) | (true, Globals::Like) => self.spaces.contains(tag.space),
+            (true, Globals::Always) => true,
+            (true, Globals::Never) => false,
+        };
+        space
+            && self.shift.is_none_or(|s| s == tag.shift)
+            && self.range.is_none_or(|(first, last)| first <= tag.last() && tag.page <= last)
+    }
+
+    /// The first byte and the number of bytes of the virtual range, if there is one.
+    pub fn span(&self) -> Option<(Vaddr, u64)> {
+        self.range.map(|(first, last)| (first, (last.0 - first.0).saturating_add(1)))
+    }
+}
+
+impl fmt::Display for Purge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut any = false;
+        if let Some((first, last)) = self.range {
+            write!(f, "range {first:#x}..={last:#x}")?;
+            any = true;
+        }
+        if let Some((first, last)) = self.from {
+            let gap = if any { " " } else { "" };
+            write!(f, "{gap}entries [{first:#x}..={last:#x}]")?;
+            any = true;
+        }
+        if let Spaces::Matching { value, mask } = self.spaces {
+            let gap = if any { " " } else { "" };
+            write!(f, "{gap}space {value:#x}")?;
+            if mask != u64::MAX {
+                write!(f, "/{mask:#x}")?;
+            }
+            any = true;
+        }
+        if let Some(s) = self.shift {
+            write!(f, " size {}", crate::event::PageSize(s))?;
+        }
+        if !any {
+            f.write_str("all")?;
+        }
+        match self.target {
+            Target::Both => Ok(()),
+            Target::Translations => f.write_str(" (not the walk cache)"),
+            Target::WalkCache => f.write_str(" (walk cache only)"),
+        }
+    }
+}
