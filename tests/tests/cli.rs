@@ -233,7 +233,7 @@ fn walk_line(words: &[&str], open: &mut Option<Walk>) -> Result<(), String> {
             w.level = Some(level);
             Ok(())
         }
-        ["walk_done", address, "->", to] | ["walk_done", address, "->", to, "protected"] => {
+        ["walk_done", address, "->", to, "4K"] | ["walk_done", address, "->", to, "4K", "protected"] => {
             number(to)?;
             match open {
                 Some(w) if w.level != Some(0) => Err(format!("done at level {:?}", w.level)),

@@ -7,7 +7,6 @@ use crate::check::Undo;
 use racewalk_cpu::{FastDrop, Fault};
 use racewalk_isa::{Access, Exc, MAX_SLOTS};
 use racewalk_ram::{Paddr, Pfn};
-use racewalk_walk::s390x::invalidate::Purge;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -21,6 +20,8 @@ pub const JUMP_CACHE: usize = 4096;
 pub const GRANULE_SHIFT: u32 = 12;
 /// The granule of the fast TLB in bytes.
 pub const GRANULE: u64 = 1 << GRANULE_SHIFT;
+/// Ranges up to this many granules are dropped from the fast TLB one by one.
+const FEW_PAGES: u64 = 64;
 
 /// One fast-TLB entry. An access of `size` bytes at `addr` hits entry `addr >> 12 & (FAST_TLB - 1)` if
 /// `addr - tag <= GRANULE - size` (unsigned), and its bytes are then at host address `addr + addend`.
@@ -297,15 +298,13 @@ impl Core {
 
     /// Drops what a poll or unpark said.
     pub fn apply(&mut self, drop: FastDrop) {
-        for p in drop.purges {
-            match p {
-                Purge::Page(va) => self.flush_page(va.0),
-                Purge::Range { start, len } if len <= 64 * GRANULE => {
-                    for i in 0..len.div_ceil(GRANULE) {
-                        self.flush_page(start.0.wrapping_add(i * GRANULE));
-                    }
+        if drop.all || drop.ranges.iter().any(|&(_, len)| len > FEW_PAGES * GRANULE) {
+            self.flush_all();
+        } else {
+            for (start, len) in drop.ranges {
+                for i in 0..len.div_ceil(GRANULE) {
+                    self.flush_page(start.0.wrapping_add(i * GRANULE));
                 }
-                _ => self.flush_all(),
             }
         }
         if drop.stores {

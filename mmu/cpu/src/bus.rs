@@ -8,23 +8,28 @@
 
 use crate::event::CpuEvent;
 use crate::speculative::Recent;
+use crate::tables::Direct;
 use crate::{Cpu, Cpus, signal};
 use racewalk_ram::{Paddr, Vaddr};
 use racewalk_sched::{NO_CPU, this_cpu, wait_while, wake};
-use racewalk_walk::s390x::invalidate::{Instruction, Purge};
-use racewalk_walk::s390x::{Asce, Pte, Rte};
-use racewalk_walk::tlb::InfiniteTlb;
+use racewalk_walk::s390x::Leaf;
+use racewalk_walk::s390x::entry::TableType;
+use racewalk_walk::s390x::geometry::{PAGE_TABLE_BYTES, SEGMENT_BYTES, index};
+use racewalk_walk::s390x::invalidate::{self, Effect, Instruction, Refused};
+use racewalk_walk::tlb::{InfiniteTlb, Purge};
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
-/// Purges of the fast TLB that may pile up for a parked CPU before they become "everything".
+/// Ranges that the fast TLB is to drop which may pile up for a parked CPU before they become "everything".
 const FAST_QUEUE: usize = 32;
 
 /// What an engine's fast TLB must drop before the CPU goes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FastDrop {
-    /// What was purged.
-    pub purges: Vec<Purge>,
+    /// Every page that shares a byte with one of these ranges, given by first address and length.
+    pub ranges: Vec<(Vaddr, u64)>,
+    /// Everything.
+    pub all: bool,
     /// Every entry for stores: some frame has code now.
     pub stores: bool,
 }
@@ -32,7 +37,16 @@ pub struct FastDrop {
 impl FastDrop {
     /// Whether there is nothing to drop.
     pub fn is_empty(&self) -> bool {
-        self.purges.is_empty() && !self.stores
+        self.ranges.is_empty() && !self.all && !self.stores
+    }
+    fn queue(&mut self, start: Vaddr, len: u64) {
+        if self.all {
+        } else if self.ranges.len() >= FAST_QUEUE {
+            self.ranges.clear();
+            self.all = true;
+        } else {
+            self.ranges.push((start, len));
+        }
     }
 }
 
@@ -49,29 +63,34 @@ pub(crate) struct Gate {
     acked: u64,
     /// Purges that the engine's fast TLB has not seen yet.
     fast: FastDrop,
-    pub(crate) tlb: InfiniteTlb,
+    pub(crate) tlb: InfiniteTlb<Leaf>,
     /// Where the speculative walker looks around.
     pub(crate) recent: Recent,
 }
 
 impl Gate {
-    fn queue(&mut self, purge: Purge) {
-        let q = &mut self.fast.purges;
-        if q.len() >= FAST_QUEUE {
-            q.clear();
-            q.push(Purge::All);
-        } else {
-            q.push(purge);
+    /// Purges the model TLB; the fast TLB is to drop the same.
+    fn apply(&mut self, purge: &Purge) -> usize {
+        let fast = &mut self.fast;
+        match purge.span() {
+            Some((start, len)) => {
+                fast.queue(start, len);
+                self.tlb.purge(purge, |_| {})
+            }
+            None if *purge == Purge::ALL => {
+                fast.all = true;
+                self.tlb.purge(purge, |_| {})
+            }
+            None => self.tlb.purge(purge, |e| fast.queue(e.tag.page, 1 << e.tag.shift)),
         }
     }
     /// A purge reaches the CPU: now, or at its next boundary. Returns how many entries went now.
-    fn purge(&mut self, purge: Purge) -> usize {
-        self.queue(purge);
+    fn purge(&mut self, purge: &Purge) -> usize {
         if self.running {
-            self.pending.push(purge);
+            self.pending.push(*purge);
             return 0;
         }
-        self.tlb.purge(purge)
+        self.apply(purge)
     }
     /// A boundary: whether there were purges, and how many entries they took.
     fn ack(&mut self) -> (bool, usize) {
@@ -79,7 +98,7 @@ impl Gate {
         self.acked = self.seq;
         let mut gone = 0;
         for p in std::mem::take(&mut self.pending) {
-            gone += self.tlb.purge(p);
+            gone += self.apply(&p);
         }
         (news, gone)
     }
@@ -162,19 +181,30 @@ impl Cpus {
         f()
     }
 
-    /// Purges on every CPU and waits for those that run.
-    pub fn purge(&self, by: Instruction, purge: Purge) {
+    /// Purges on every CPU and waits for those that run. `va` is what the instruction was given, for the event.
+    pub fn purge(&self, by: Instruction, va: Option<Vaddr>, purge: Purge) {
         let me = this_cpu();
         if let Some(c) = self.cpus.get(me as usize) {
             c.stats.purges_sent.bump();
-            self.emit(me, || CpuEvent::Purge { by, purge });
+            self.emit(me, || CpuEvent::Purge { by, va, purge });
         }
         self.broadcast(|c, g| {
-            let gone = g.purge(purge);
+            let gone = g.purge(&purge);
             c.stats.purged.add(gone as u64);
         });
         if me != NO_CPU {
             self.emit(me, || CpuEvent::Purged { by });
+        }
+    }
+
+    /// Purges on this CPU only, for instructions with the local-clearing control.
+    fn purge_here(&self, purge: &Purge) {
+        if let Some(c) = self.cpus.get(this_cpu() as usize) {
+            let mut g = c.gate();
+            g.seq += 1;
+            let gone = g.purge(purge);
+            c.stats.purged.add(gone as u64);
+            c.signal.fetch_or(signal::INVALIDATE, Ordering::SeqCst);
         }
     }
 
@@ -212,54 +242,70 @@ impl Cpus {
         }
     }
 
-    /// INVALIDATE PAGE TABLE ENTRY: sets I in the entry at `pte`, then purges the page everywhere. Returns the entry
-    /// as it was. An address outside memory is a bug of the caller, reported as an entry with all bits one.
+    /// Completes what an invalidation began. Returns the entry as it was; one outside memory is a bug of the caller,
+    /// reported as an entry with all bits one.
+    fn complete(&self, by: Instruction, va: Vaddr, effect: Result<Effect, Refused>) -> u64 {
+        let Ok(e) = effect else { return u64::MAX };
+        match e.purge {
+            Some(p) if e.local => self.purge_here(&p),
+            Some(p) => self.purge(by, Some(va), p),
+            None => {}
+        }
+        e.old
+    }
+
+    /// INVALIDATE PAGE TABLE ENTRY: sets I in the entry at `pte`, then purges what was formed from it everywhere. Returns
+    /// the entry as it was. An address outside memory is a bug of the caller, reported as an entry with all bits one.
     pub fn ipte(&self, pte: Paddr, va: Vaddr) -> u64 {
-        let old = self.set_invalid(pte, Pte::I);
-        self.purge(Instruction::Ipte, Purge::Page(va));
-        old
+        self.complete(
+            Instruction::Ipte,
+            va,
+            invalidate::ipte(&Direct(&self.ram), table_of(pte), page_of(pte, va), 0, 0),
+        )
     }
 
     /// IPTE with the local-clearing control: only this CPU's TLB is purged. For entries that no other CPU can have
     /// used.
     pub fn ipte_local(&self, pte: Paddr, va: Vaddr) -> u64 {
-        let old = self.set_invalid(pte, Pte::I);
-        if let Some(c) = self.cpus.get(this_cpu() as usize) {
-            let mut g = c.gate();
-            g.seq += 1;
-            let gone = g.purge(Purge::Page(va));
-            c.stats.purged.add(gone as u64);
-            c.signal.fetch_or(signal::INVALIDATE, Ordering::SeqCst);
-        }
-        old
+        let m4 = invalidate::LOCAL;
+        self.complete(
+            Instruction::Ipte,
+            va,
+            invalidate::ipte(&Direct(&self.ram), table_of(pte), page_of(pte, va), 0, m4),
+        )
     }
 
-    /// INVALIDATE DAT TABLE ENTRY of a region or segment entry that covers `len` bytes from `start`: sets I, then
-    /// purges everything formed through it. Returns the entry as it was.
-    pub fn idte_entry(&self, entry: Paddr, start: Vaddr, len: u64) -> u64 {
-        let old = self.set_invalid(entry, Rte::I);
-        self.purge(Instruction::Idte, Purge::Range { start, len });
-        old
+    /// INVALIDATE DAT TABLE ENTRY of the entry at `entry`, which is the one for `va` in a table of type `table`: sets I,
+    /// then purges everything formed through it. Returns the entry as it was.
+    pub fn idte_entry(&self, entry: Paddr, table: TableType, va: Vaddr) -> u64 {
+        let origin = entry.0.wrapping_sub(index(table, va) * 8);
+        debug_assert_eq!(origin & 0xfff, 0, "entry {entry:#x} is not the one for {va:#x}");
+        let page = va.0 & !(SEGMENT_BYTES - 1);
+        self.complete(
+            Instruction::Idte,
+            va,
+            invalidate::idte(&Direct(&self.ram), origin | (table as u64) << 2, page, 0, 0),
+        )
     }
 
     /// INVALIDATE DAT TABLE ENTRY, clearing by ASCE.
     pub fn idte_asce(&self, asce: u64) {
-        self.purge(Instruction::Idte, Purge::Asce(Asce(asce)));
+        self.purge(Instruction::Idte, None, invalidate::by_asce(asce));
     }
 
     /// COMPARE AND SWAP AND PURGE whose comparison succeeded: purges everything everywhere.
     pub fn csp_purge_all(&self) {
-        self.purge(Instruction::Csp, Purge::All);
+        self.purge(Instruction::Csp, None, Purge::ALL);
     }
+}
 
-    fn set_invalid(&self, entry: Paddr, bit: u64) -> u64 {
-        let mut old = self.ram.load_u64(entry).unwrap_or(u64::MAX);
-        loop {
-            match self.ram.cas_u64(entry, old, old | bit) {
-                Ok(seen) if seen == old => return old,
-                Ok(seen) => old = seen,
-                Err(_) => return u64::MAX,
-            }
-        }
-    }
+/// R1 of an IPTE for the entry at `pte`.
+fn table_of(pte: Paddr) -> u64 {
+    pte.0 & !(PAGE_TABLE_BYTES - 1)
+}
+
+/// R2 of an IPTE for the entry at `pte`: the address with the index that the entry has.
+fn page_of(pte: Paddr, va: Vaddr) -> u64 {
+    let px = pte.0 % PAGE_TABLE_BYTES / 8;
+    va.0 & !(SEGMENT_BYTES - 1) | px << 12
 }

@@ -2,7 +2,8 @@
 
 use racewalk_ram::Vaddr;
 use racewalk_walk::event::WalkEvent;
-use racewalk_walk::s390x::invalidate::{Instruction, Purge};
+use racewalk_walk::s390x::invalidate::Instruction;
+use racewalk_walk::tlb::Purge;
 use std::fmt;
 
 /// Something a CPU did, as its model TLB and walker saw it.
@@ -19,7 +20,9 @@ pub enum CpuEvent {
     Purge {
         /// With which instruction.
         by: Instruction,
-        /// What.
+        /// The address that the instruction was given, where it was given one.
+        va: Option<Vaddr>,
+        /// What goes.
         purge: Purge,
     },
     /// The purge is complete on every CPU.
@@ -39,12 +42,8 @@ impl fmt::Display for CpuEvent {
         match *self {
             CpuEvent::Walk(w) => write!(f, "{w}"),
             CpuEvent::Fill { page } => write!(f, "tlb_fill {page:#x}"),
-            CpuEvent::Purge { by, purge } => match purge {
-                Purge::Page(va) => write!(f, "{} page {va:#x}", by.name()),
-                Purge::Range { start, len } => write!(f, "{} range {start:#x} +{len:#x}", by.name()),
-                Purge::Asce(a) => write!(f, "{} asce {:#x}", by.name(), a.0),
-                Purge::All => write!(f, "{} all", by.name()),
-            },
+            CpuEvent::Purge { by, va: Some(va), purge } => write!(f, "{} {va:#x} {purge}", by.name()),
+            CpuEvent::Purge { by, va: None, purge } => write!(f, "{} {purge}", by.name()),
             CpuEvent::Purged { by } => write!(f, "{} complete", by.name()),
             CpuEvent::LoadAsce { asce } => write!(f, "load_asce {asce:#x}"),
         }

@@ -21,6 +21,7 @@ mod event;
 mod mmu;
 mod speculative;
 mod stats;
+mod tables;
 
 pub use bus::FastDrop;
 pub use event::{CpuEvent, Sink};

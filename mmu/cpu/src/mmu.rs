@@ -1,104 +1,81 @@
 //! Translation: the model TLB in front of the walker.
 
 use crate::event::CpuEvent;
+use crate::tables::Tables;
 use crate::{Access, AccessStop, Cpu, Cpus};
-use racewalk_ram::{Asid, Paddr, Vaddr};
-use racewalk_sched::{NO_CPU, step, this_cpu};
-use racewalk_walk::event::WalkEvent;
+use racewalk_ram::{Paddr, Vaddr};
+use racewalk_sched::{NO_CPU, this_cpu};
+use racewalk_walk::WalkStop;
 use racewalk_walk::s390x::{Asce, Controls, Fault, Reason, Translation, walk};
-use racewalk_walk::tlb::TlbEntry;
-use racewalk_walk::{EntryStop, TableMemory, WalkStop};
-
-/// The walker's memory: guest RAM, with a scheduling point before each fetch and an observer.
-struct Tables<'a> {
-    cpus: &'a Cpus,
-    cpu: u32,
-}
-
-impl Tables<'_> {
-    fn of(&self) -> &Cpu {
-        &self.cpus.cpus[self.cpu as usize]
-    }
-}
-
-impl TableMemory for Tables<'_> {
-    #[inline]
-    fn load_entry(&self, addr: Paddr) -> Result<u64, EntryStop> {
-        step("walk.load").map_err(|_| EntryStop::Cancelled)?;
-        self.of().stats.steps.bump();
-        self.cpus.ram.load_u64(addr).map_err(|_| EntryStop::Addressing)
-    }
-    fn cas_entry(&self, addr: Paddr, expected: u64, new: u64) -> Result<u64, EntryStop> {
-        step("walk.cas").map_err(|_| EntryStop::Cancelled)?;
-        self.cpus.ram.cas_u64(addr, expected, new).map_err(|_| EntryStop::Addressing)
-    }
-    #[inline]
-    fn event(&self, event: WalkEvent) {
-        self.cpus.emit(self.cpu, || CpuEvent::Walk(event));
-    }
-}
+use racewalk_walk::tlb::Lookup;
 
 impl Cpus {
     /// Translates `va` under the context loaded on `cpu`, through its model TLB. The caller is in guest mode on that
     /// CPU or inside a bracketed access; the result holds until the CPU's next boundary.
     pub fn translate(&self, cpu: u32, va: Vaddr, access: Access) -> Result<Translation, AccessStop> {
         let c = &self.cpus[cpu as usize];
-        let asce = Asce(self.asce(cpu));
-        let space = Asid(asce.0);
+        let controls = self.controls(cpu);
         c.stats.lookups.bump();
-        {
-            let g = c.gate();
-            if let Some(e) = g.tlb.lookup(space, va) {
-                drop(g);
-                c.stats.hits.bump();
-                let reason = match access {
-                    Access::Store if e.protected => Some(Reason::DatProtection),
-                    Access::Fetch if e.no_execute => Some(Reason::InstructionExecution),
-                    _ => None,
-                };
-                if let Some(reason) = reason {
-                    c.stats.faults.bump();
-                    return Err(WalkStop::Fault(Fault { vaddr: va, access, reason }));
-                }
-                let paddr = e.frame.offset(va.0 & 0xfff);
-                return Ok(Translation { paddr, protected: e.protected, no_execute: e.no_execute });
+        let found = c.gate().tlb.lookup(&controls.tlb_key(va));
+        if let Lookup::Hit(e) = found {
+            c.stats.hits.bump();
+            if let Err(f) = controls.check(&e.leaf, va, access) {
+                c.stats.faults.bump();
+                return Err(WalkStop::Fault(f));
             }
+            let (paddr, from, common) = (e.paddr(va), e.from, e.tag.global);
+            return Ok(Translation { paddr, shift: e.tag.shift, common, from, leaf: e.leaf });
         }
-        let t = self.walk(cpu, asce, va, access)?;
+        let t = self.walk(cpu, &controls, va, access)?;
         // A purge that came meanwhile waits for this CPU's boundary and takes the entry with it then, if it names it.
-        self.fill(c, cpu, space, va, t, None);
+        self.fill(c, cpu, &controls, va, &t, None);
         Ok(t)
     }
 
-    fn walk(&self, cpu: u32, asce: Asce, va: Vaddr, access: Access) -> Result<Translation, AccessStop> {
+    /// What a user-mode access of `cpu` goes by now: the primary space, with the machine's facilities.
+    fn controls(&self, cpu: u32) -> Controls {
+        Controls {
+            dat: true,
+            asce: Asce(self.asce(cpu)),
+            low_address_protection: true,
+            execution_protection: true,
+            ..Controls::default()
+        }
+    }
+
+    fn walk(
+        &self,
+        cpu: u32,
+        controls: &Controls,
+        va: Vaddr,
+        access: Access,
+    ) -> Result<Translation, AccessStop> {
         let c = &self.cpus[cpu as usize];
         c.stats.walks.bump();
-        let controls =
-            Controls { dat: true, asce, low_address_protection: true, execution_protection: true, prefix: 0 };
-        let r = walk(&Tables { cpus: self, cpu }, &controls, va, access);
+        let r = walk(&Tables { cpus: self, cpu }, controls, va, access);
         match r {
             Err(WalkStop::Fault(_)) => c.stats.faults.bump(),
             Ok(t) if t.paddr.0 >= self.ram.size() => {
                 c.stats.faults.bump();
-                return Err(WalkStop::Fault(Fault { vaddr: va, access, reason: Reason::Addressing }));
+                let space = controls.space;
+                return Err(WalkStop::Fault(Fault { vaddr: va, access, reason: Reason::Addressing, space }));
             }
             _ => {}
         }
         r
     }
 
-    fn fill(&self, c: &Cpu, cpu: u32, space: Asid, va: Vaddr, t: Translation, seq: Option<u64>) {
+    fn fill(&self, c: &Cpu, cpu: u32, controls: &Controls, va: Vaddr, t: &Translation, seq: Option<u64>) {
         let mut g = c.gate();
         if seq.is_some_and(|s| s != g.seq) {
             // Something was purged since the speculative walk began: what it read may be older than that, and the
             // CPU may have passed its boundary already.
             return;
         }
-        let frame = Paddr(t.paddr.0 & !0xfff);
         if seq.is_none() {
             g.recent.note(va);
         }
-        g.tlb.insert(space, va, TlbEntry { frame, protected: t.protected, no_execute: t.no_execute });
+        g.tlb.fill(t.tlb_entry(controls, va));
         drop(g);
         c.stats.fills.bump();
         self.emit(cpu, || CpuEvent::Fill { page: va.page() });
@@ -108,19 +85,19 @@ impl Cpus {
     /// may leave a TLB entry. Exceptions are not reported, as in hardware.
     pub fn speculate(&self, cpu: u32, va: Vaddr) -> Result<(), racewalk_sched::Cancelled> {
         let c = &self.cpus[cpu as usize];
-        let asce = Asce(self.asce(cpu));
-        if asce.0 == 0 {
+        let controls = self.controls(cpu);
+        if controls.asce.0 == 0 {
             return Ok(());
         }
         let seq = {
             let g = c.gate();
-            if g.tlb.lookup(Asid(asce.0), va).is_some() {
+            if g.tlb.lookup(&controls.tlb_key(va)) != Lookup::Miss {
                 return Ok(());
             }
             g.seq
         };
-        match self.walk(cpu, asce, va, Access::Load) {
-            Ok(t) => self.fill(c, cpu, Asid(asce.0), va, t, Some(seq)),
+        match self.walk(cpu, &controls, va, Access::Load) {
+            Ok(t) => self.fill(c, cpu, &controls, va, &t, Some(seq)),
             Err(WalkStop::Fault(_)) => {}
             Err(WalkStop::Cancelled) => return Err(racewalk_sched::Cancelled),
         }
@@ -183,7 +160,7 @@ mod tests {
         assert_eq!((s.lookups.get(), s.hits.get(), s.walks.get(), s.steps.get()), (3, 2, 1, 2));
         m.park(0);
         m.ipte(Paddr(PAGES + 3 * 8), Vaddr(0x3000));
-        assert_eq!(m.unpark(0).purges.len(), 1);
+        assert_eq!(m.unpark(0).ranges.len(), 1);
         assert!(m.translate(0, Vaddr(0x3123), Access::Load).is_err());
         m.park(0);
     }
@@ -198,14 +175,15 @@ mod tests {
             b.translate(1, Vaddr(0x1000), Access::Load).unwrap();
             controlled::spawn("invalidator", move || {
                 a.ipte(Paddr(PAGES + 8), Vaddr(0x1000));
-                assert!(a.cpus[1].gate().tlb.lookup(Asid(a.asce(1)), Vaddr(0x1000)).is_none());
+                let space = Asce(a.asce(1)).space();
+                assert!(a.cpus[1].gate().tlb.get(space, 12, Vaddr(0x1000)).is_none());
             });
             controlled::spawn("runs", move || {
                 // Overtaken by the purge of another page: the entry stays.
                 b.translate(1, Vaddr(0x2000), Access::Load).unwrap();
                 let walks = b.stats(1).walks.get();
                 assert!(b.translate(1, Vaddr(0x1000), Access::Load).is_ok(), "not purged yet");
-                assert!(!b.poll(1).purges.is_empty(), "the purge came during the walk");
+                assert!(!b.poll(1).ranges.is_empty(), "the purge came during the walk");
                 assert!(b.translate(1, Vaddr(0x2000), Access::Load).is_ok());
                 assert_eq!(b.stats(1).walks.get(), walks, "all of these were hits");
                 assert!(b.translate(1, Vaddr(0x1000), Access::Load).is_err());
@@ -270,7 +248,8 @@ mod tests {
                     a.ipte(Paddr(PAGES), Vaddr(0));
                     assert!(a.cpus[1].gate().tlb.is_empty(), "nothing may be left or come later");
                     racewalk_sched::point("later");
-                    assert!(a.cpus[1].gate().tlb.is_empty());
+                    let space = Asce(a.asce(1)).space();
+                    assert!(a.cpus[1].gate().tlb.get(space, 12, Vaddr(0x1000)).is_none());
                 });
                 controlled::spawn("speculative walker", move || {
                     b.speculate(1, Vaddr(0)).unwrap();

@@ -339,7 +339,7 @@ impl Kernel {
                 if ste.invalid() {
                     return Ok(());
                 }
-                self.unhook(mm, pmd, Ste::EMPTY.0, Vaddr(from), SEGMENT_BYTES)?;
+                self.unhook(mm, pmd, Ste::EMPTY.0, TableType::Segment, Vaddr(from))?;
                 mm.words()?[mmw::NR_PTES].fetch_sub(1, SeqCst);
                 g.remove_pte_table(ste.origin())
             })?;
@@ -350,7 +350,7 @@ impl Kernel {
             let pud = mm.pgd().offset(index(TableType::Region3, Vaddr(a)) * 8);
             let rte = Rte(self.load_entry(pud)?);
             if !rte.invalid() {
-                self.unhook(mm, pud, Rte::empty(TableType::Region3).0, Vaddr(a), REGION_BYTES)?;
+                self.unhook(mm, pud, Rte::empty(TableType::Region3).0, TableType::Region3, Vaddr(a))?;
                 self.segment_table_dtor(rte.origin())?;
                 g.remove_crst(rte.origin())?;
             }
@@ -442,7 +442,7 @@ impl Kernel {
                 l.pte = l.pte.offset(8);
             }
             point("pmd.collapse_flush");
-            self.flush_entry(mm, pmd, Vaddr(start), SEGMENT_BYTES)?;
+            self.flush_entry(mm, pmd, TableType::Segment, Vaddr(start))?;
             self.ram.store_u64(pmd, Ste::EMPTY.0)?;
             Ok(Some(table))
         })??;

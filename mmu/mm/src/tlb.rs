@@ -6,6 +6,7 @@ use crate::lockword;
 use crate::mm::{Mm, mmw};
 use racewalk_ram::{Paddr, Vaddr};
 use racewalk_sched::{NO_CPU, point, this_cpu, wait_while, wake};
+use racewalk_walk::s390x::entry::TableType;
 use racewalk_walk::s390x::{Pte, Rte};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -119,21 +120,27 @@ impl Kernel {
         Ok(old)
     }
 
-    /// Takes away a segment- or region-table entry that covers `len` bytes from `start`; `empty` is what an unused
-    /// entry holds.
-    pub(crate) fn unhook(&self, mm: &Mm, entry: Paddr, empty: u64, start: Vaddr, len: u64) -> Result<()> {
+    /// Takes away the entry for `va` of a segment or region table; `empty` is what an unused entry holds.
+    pub(crate) fn unhook(
+        &self,
+        mm: &Mm,
+        entry: Paddr,
+        empty: u64,
+        table: TableType,
+        va: Vaddr,
+    ) -> Result<()> {
         point("pmd.clear");
         if self.config.unhook == Unhook::Idte && self.ram.load_u64(entry)? & Rte::I == 0 {
-            self.flush_entry(mm, entry, start, len)?;
+            self.flush_entry(mm, entry, table, va)?;
         }
         Ok(self.ram.store_u64(entry, empty)?)
     }
 
-    /// IDTE of a segment- or region-table entry that covers `len` bytes from `start`.
-    pub(crate) fn flush_entry(&self, mm: &Mm, entry: Paddr, start: Vaddr, len: u64) -> Result<()> {
+    /// IDTE of the entry for `va` of a segment or region table.
+    pub(crate) fn flush_entry(&self, mm: &Mm, entry: Paddr, table: TableType, va: Vaddr) -> Result<()> {
         let w = mm.words()?;
         self.stats.flush_idte_entry.bump();
-        self.in_flush(w, || self.cpus.idte_entry(entry, start, len));
+        self.in_flush(w, || self.cpus.idte_entry(entry, table, va));
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use racewalk_cpu::{Access, Fault};
 use racewalk_ram::{PAGE_SIZE, Paddr, RamError, Vaddr};
 use racewalk_sched::{point, this_cpu};
 use racewalk_walk::WalkStop;
-use racewalk_walk::s390x::Reason;
+use racewalk_walk::s390x::{Reason, Space};
 
 macro_rules! scalars {
     ($($get:ident, $put:ident, $ty:ty);*) => {$(
@@ -47,7 +47,7 @@ impl Mm {
                 if let Some(r) = self.remote_page(va, access, &mut f)? {
                     return Ok(r);
                 }
-                Fault { vaddr: Vaddr(va), access, reason: Reason::Page }
+                Fault { vaddr: Vaddr(va), access, reason: Reason::Page, space: Space::Primary }
             };
             self.handle_fault(&fault).map_err(|_| MmError::UserFault { addr: va })?;
         }

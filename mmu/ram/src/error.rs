@@ -15,6 +15,14 @@ pub enum RamError {
         /// Configured memory in bytes.
         size: u64,
     },
+    /// An access that must be aligned and is not.
+    #[error("physical address {addr:#x} is no multiple of {len}")]
+    Alignment {
+        /// First byte of the access.
+        addr: Paddr,
+        /// Bytes, and the alignment wanted.
+        len: u64,
+    },
     /// The host would not give the mapping.
     #[error("map {size:#x} bytes of guest memory: {source}")]
     Map {

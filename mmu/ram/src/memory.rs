@@ -111,6 +111,18 @@ impl Ram {
         Ok(old)
     }
 
+    /// Loads sixteen bytes at a multiple of 16 as one single-copy atomic access, as two big-endian doublewords.
+    #[inline]
+    pub fn load_pair(&self, addr: Paddr) -> Result<[u64; 2], RamError> {
+        if addr.0 & 15 != 0 {
+            return Err(RamError::Alignment { addr, len: 16 });
+        }
+        let p = self.host(addr, 16)?;
+        // SAFETY: checked by `host`; the mapping is page-aligned, so the host address is aligned too.
+        let (low, high) = unsafe { raw::ld128(p) };
+        Ok([u64::from_be(low), u64::from_be(high)])
+    }
+
     /// Reads bytes; no order among them.
     pub fn read(&self, addr: Paddr, out: &mut [u8]) -> Result<(), RamError> {
         let p = self.host(addr, out.len() as u64)?;

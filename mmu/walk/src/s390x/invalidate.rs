@@ -124,7 +124,6 @@ pub fn ipte(memory: &impl TableMemory, r1: u64, r2: u64, r3: u64, m4: u8) -> Res
     }
     let mut purge = pages(first, first.offset(more * 8));
     if r3 & GUEST_ASCE != 0 {
-        purge = of_space(purge, r3 & Asce::ORIGIN);
         purge.spaces = Spaces::Matching { value: r3 & Asce::ORIGIN, mask: Asce::ORIGIN };
     }
     // The counted form ends with the address past the last entry and a count of -1.
@@ -140,6 +139,11 @@ pub fn rdp(memory: &impl TableMemory, r1: u64, r2: u64, m4: u8) -> Result<Effect
     Ok(Effect { purge: Some(pages(at, at)), local: m4 & LOCAL != 0, old, after: [r2, 0] })
 }
 
+/// What IDTE clears by ASCE: the translations of one space, except common ones.
+pub fn by_asce(asce: u64) -> Purge {
+    of_space(Purge { globals: Globals::Never, ..Purge::default() }, asce)
+}
+
 /// INVALIDATE DAT TABLE ENTRY: R1 table origin and designation, R2 address and options, R3 the ASCE (zero: any space).
 pub fn idte(memory: &impl TableMemory, r1: u64, r2: u64, r3: u64, m4: u8) -> Result<Effect, Refused> {
     let local = m4 & LOCAL != 0;
@@ -147,8 +151,7 @@ pub fn idte(memory: &impl TableMemory, r1: u64, r2: u64, r3: u64, m4: u8) -> Res
         return Err(Refused::Specification);
     }
     if r2 & CLEAR_BY_ASCE != 0 {
-        let purge = of_space(Purge { globals: Globals::Never, ..Purge::default() }, r3);
-        return Ok(Effect { purge: Some(purge), local, old: 0, after: [r2, r3] });
+        return Ok(Effect { purge: Some(by_asce(r3)), local, old: 0, after: [r2, r3] });
     }
     let table = TableType::from_bits(r1 >> 2);
     let (origin, more) = (Paddr(r1 & Rte::ORIGIN), r2 & IDTE_COUNT);

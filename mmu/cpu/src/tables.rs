@@ -1,0 +1,75 @@
+//! Guest memory as the walker sees it.
+
+use crate::event::CpuEvent;
+use crate::{Cpu, Cpus};
+use racewalk_ram::{Paddr, Ram, RamError};
+use racewalk_sched::step;
+use racewalk_walk::event::WalkEvent;
+use racewalk_walk::{EntryStop, TableMemory};
+
+fn outside(_: RamError) -> EntryStop {
+    EntryStop::Addressing
+}
+
+/// Memory as it is: for the table updates of invalidations, which are one step of their CPU.
+pub(crate) struct Direct<'a>(pub(crate) &'a Ram);
+
+impl TableMemory for Direct<'_> {
+    #[inline]
+    fn load_entry(&self, addr: Paddr) -> Result<u64, EntryStop> {
+        self.0.load_u64(addr).map_err(outside)
+    }
+    fn cas_entry(&self, addr: Paddr, expected: u64, new: u64) -> Result<u64, EntryStop> {
+        self.0.cas_u64(addr, expected, new).map_err(outside)
+    }
+    fn load_pair(&self, addr: Paddr) -> Result<[u64; 2], EntryStop> {
+        self.0.load_pair(addr).map_err(outside)
+    }
+    fn load_word(&self, addr: Paddr) -> Result<u32, EntryStop> {
+        self.0.load_u32(addr).map_err(outside)
+    }
+    fn store_byte(&self, addr: Paddr, byte: u8) -> Result<(), EntryStop> {
+        self.0.store_u8(addr, byte).map_err(outside)
+    }
+}
+
+/// Memory for a walk on `cpu`: a scheduling point before each access, counted, and observed.
+pub(crate) struct Tables<'a> {
+    pub(crate) cpus: &'a Cpus,
+    pub(crate) cpu: u32,
+}
+
+impl Tables<'_> {
+    fn of(&self) -> &Cpu {
+        &self.cpus.cpus[self.cpu as usize]
+    }
+    #[inline]
+    fn step(&self, label: &'static str) -> Result<Direct<'_>, EntryStop> {
+        step(label).map_err(|_| EntryStop::Cancelled)?;
+        self.of().stats.steps.bump();
+        Ok(Direct(&self.cpus.ram))
+    }
+}
+
+impl TableMemory for Tables<'_> {
+    #[inline]
+    fn load_entry(&self, addr: Paddr) -> Result<u64, EntryStop> {
+        self.step("walk.load")?.load_entry(addr)
+    }
+    fn cas_entry(&self, addr: Paddr, expected: u64, new: u64) -> Result<u64, EntryStop> {
+        self.step("walk.cas")?.cas_entry(addr, expected, new)
+    }
+    fn load_pair(&self, addr: Paddr) -> Result<[u64; 2], EntryStop> {
+        self.step("walk.load")?.load_pair(addr)
+    }
+    fn load_word(&self, addr: Paddr) -> Result<u32, EntryStop> {
+        self.step("walk.load")?.load_word(addr)
+    }
+    fn store_byte(&self, addr: Paddr, byte: u8) -> Result<(), EntryStop> {
+        self.step("walk.store")?.store_byte(addr, byte)
+    }
+    #[inline]
+    fn event(&self, event: WalkEvent) {
+        self.cpus.emit(self.cpu, || CpuEvent::Walk(event));
+    }
+}
