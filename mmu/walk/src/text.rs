@@ -43,8 +43,21 @@ pub struct Field {
     pub name: &'static str,
     /// Which bits.
     pub mask: u64,
+    /// They are an address, shown where it stands in its word or doubleword.
+    pub address: bool,
     /// What they say.
     pub about: &'static str,
+}
+
+impl Field {
+    /// A flag or a number.
+    pub const fn new(name: &'static str, mask: u64, about: &'static str) -> Field {
+        Field { name, mask, address: false, about }
+    }
+    /// An address.
+    pub const fn address(name: &'static str, mask: u64, about: &'static str) -> Field {
+        Field { name, mask, address: true, about }
+    }
 }
 
 /// A kind of entry.
@@ -54,6 +67,8 @@ pub struct Table {
     pub name: &'static str,
     /// What it is, with the source.
     pub about: &'static str,
+    /// It is the content of a register: no walk fetches it.
+    pub register: bool,
     /// The fields, which may depend on the entry.
     pub fields: fn(u64) -> &'static [Field],
 }
@@ -71,8 +86,8 @@ impl Table {
                 if value != 0 {
                     lines.push(format!("{:<6} {}", f.name, f.about));
                 }
-            } else if f.mask.leading_zeros() == 0 || f.mask.count_ones() > 16 {
-                // An address: as it stands.
+            } else if f.address {
+                let value = if f.mask.trailing_zeros() >= 32 { value >> 32 } else { value };
                 lines.push(format!("{:<6} {value:#x}: {}", f.name, f.about));
             } else {
                 lines.push(format!("{:<6} {:#x}: {}", f.name, value >> f.mask.trailing_zeros(), f.about));

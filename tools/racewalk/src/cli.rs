@@ -38,10 +38,17 @@ Examples:\n  racewalk run ./hello\n  racewalk run --cpus 4 --engine interp --str
     /// Run the built-in multi-threaded guest and summarise what its MMU did. Needs nothing installed.
     #[command(after_help = "Example:\n  racewalk demo")]
     Demo(Demo),
+    /// Show page-table walks from text files step by step, with each entry's bits named; decode entries.
+    #[command(
+        after_help = "Exit status: 0; 1 if a walk gives something else than its file says; 2 wrong usage; \
+125 a file cannot be read or understood.\n\n\
+Examples:\n  racewalk walk --list\n  racewalk walk --explain 0x77200 --format s390x --table page\n  racewalk walk tests/walk/s390x/page.walk"
+    )]
+    Walk(Walk),
 }
 
 /// The names of all verbs, for the default one.
-pub const VERBS: [&str; 4] = ["run", "trace", "demo", "help"];
+pub const VERBS: [&str; 5] = ["run", "trace", "demo", "walk", "help"];
 
 /// How a machine is built and what it tells.
 #[derive(Clone, Debug, Args)]
@@ -121,6 +128,27 @@ pub struct Demo {
     /// auto, interp, jit, or check.
     #[arg(long, default_value = "auto", value_parser = |s: &str| s.parse::<Mode>())]
     pub engine: Mode,
+}
+
+/// `racewalk walk`.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub struct Walk {
+    /// Decode this entry: as the kind of --table, or as every kind.
+    #[arg(long, value_name = "ENTRY")]
+    pub explain: Vec<String>,
+    /// Only this format.
+    #[arg(long, value_name = "NAME", requires = "explain")]
+    pub format: Option<String>,
+    /// Only this kind of entry.
+    #[arg(long, value_name = "NAME", requires = "explain")]
+    pub table: Option<String>,
+    /// List the formats with their registers and kinds of entries.
+    #[arg(long)]
+    pub list: bool,
+    /// Files of walks; docs/walk.md describes them.
+    #[arg(value_name = "FILE.walk")]
+    pub files: Vec<PathBuf>,
 }
 
 fn size(s: &str) -> Result<u64, String> {

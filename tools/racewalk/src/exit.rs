@@ -1,5 +1,7 @@
 //! Exit codes. A guest's own status passes through; these are racewalk's.
 
+/// `walk`: something else than a file says.
+pub const DIFFERS: u8 = 1;
 /// Wrong use of the command line.
 pub const USAGE: u8 = 2;
 /// The emulator failed: something is not modelled, or a bug.

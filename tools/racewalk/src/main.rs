@@ -7,6 +7,7 @@ pub mod exit;
 mod report;
 mod run;
 mod talk;
+mod walk;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         cli::Verb::Run(r) => run::run(&r.machine, &r.program, false),
         cli::Verb::Trace(t) => run::run(&t.machine, &t.program, t.ptw),
         cli::Verb::Demo(d) => demo::demo(&d),
+        cli::Verb::Walk(w) => walk::walk(&w),
     };
     match result {
         Ok(code) => ExitCode::from(code),

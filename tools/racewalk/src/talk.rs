@@ -38,6 +38,14 @@ impl Output {
     }
 }
 
+/// Writes data to standard output. A closed pipe is no failure: the reader has seen enough.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e).context("write to standard output"),
+        _ => Ok(()),
+    }
+}
+
 /// System calls and warnings.
 pub struct Calls {
     /// Where calls go.

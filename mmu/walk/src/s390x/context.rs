@@ -75,15 +75,15 @@ impl Default for Context {
 const ALET_RESERVED: u32 = 0xfe00_0000;
 const ALET_PRIMARY_LIST: u32 = 0x0100_0000;
 /// Where an address-space-number-second-table entry or a DUCT may lie: 64-byte steps below 2 GiB.
-const STEP_64: u64 = 0x7fff_ffc0;
+pub(super) const STEP_64: u64 = 0x7fff_ffc0;
 /// Offset of the access-list designation, in both.
 const ALD: u64 = 16;
-const ALD_ORIGIN: u64 = 0x7fff_ff80;
-const ALE_INVALID: u64 = 1 << 63;
-const ALE_FETCH_ONLY: u64 = 1 << 57;
-const ALE_PRIVATE: u64 = 1 << 56;
-const ASTE_INVALID: u64 = 1 << 63;
-const ASTE_AUTHORITY: u64 = 0x7fff_fffc << 32;
+pub(super) const ALD_ORIGIN: u64 = 0x7fff_ff80;
+pub(super) const ALE_INVALID: u64 = 1 << 63;
+pub(super) const ALE_FETCH_ONLY: u64 = 1 << 57;
+pub(super) const ALE_PRIVATE: u64 = 1 << 56;
+pub(super) const ASTE_INVALID: u64 = 1 << 63;
+pub(super) const ASTE_AUTHORITY: u64 = 0x7fff_fffc << 32;
 
 impl Context {
     /// PSW bit 5: DAT is on.
@@ -200,8 +200,8 @@ impl<M: TableMemory> Art<'_, M> {
             return self.fault(Reason::AlenTranslation);
         }
         // 3. Its entry.
-        let ale = [0, 8].map(|i| self.load("access-list", origin + alen * 16 + i));
-        let [left, right] = [ale[0]?, ale[1]?];
+        let ale = origin + alen * 16;
+        let (left, right) = (self.load("access-list-0", ale)?, self.load("access-list-1", ale + 8)?);
         if left & ALE_INVALID != 0 {
             return self.fault(Reason::AlenTranslation);
         }
@@ -210,12 +210,12 @@ impl<M: TableMemory> Art<'_, M> {
         }
         // 4. The space's ASN-second-table entry.
         let aste = right >> 32 & STEP_64;
-        let word = self.load("asn-second", aste)?;
+        let word = self.load("asn-second-0", aste)?;
         if word & ASTE_INVALID != 0 {
             return self.fault(Reason::AsteValidity);
         }
-        let asce = self.load("asn-second", aste + 8)?;
-        let sequence = self.load("asn-second", aste + 16)? & 0xffff_ffff;
+        let asce = self.load("asn-second-1", aste + 8)?;
+        let sequence = self.load("asn-second-2", aste + 16)? & 0xffff_ffff;
         if sequence != right & 0xffff_ffff {
             return self.fault(Reason::AsteSequence);
         }

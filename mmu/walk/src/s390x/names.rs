@@ -1,6 +1,6 @@
 //! Registers and bits of z/Architecture translation by name, for people and for `.walk` files.
 
-use super::context::Context;
+use super::context::{self, Context};
 use super::entry::{Asce, FrameBits, Pte, Rte, Ste};
 use super::fault::Reason;
 use super::walk::walk;
@@ -8,93 +8,134 @@ use crate::text::{Field, Format, Register, Table, Tables};
 use crate::{Access, WalkStop};
 use racewalk_ram::Vaddr;
 
-const fn field(name: &'static str, mask: u64, about: &'static str) -> Field {
-    Field { name, mask, about }
-}
-
 const TT: u64 = 0xc;
 const TF: u64 = 0xc0;
 const LENGTH: u64 = 0x3;
 
 const ASCE: &[Field] = &[
-    field("origin", Asce::ORIGIN, "origin of the designated table (real)"),
-    field("G", Asce::G, "subspace group"),
-    field("P", Asce::P, "private space: no low-address protection, no common segments"),
-    field("S", Asce::S, "storage-alteration event (PER)"),
-    field("X", Asce::X, "space-switch event"),
-    field("R", Asce::R, "real space: no tables"),
-    field("DT", TT, "designates 3 region-first, 2 region-second, 1 region-third, 0 segment table"),
-    field("TL", LENGTH, "the table has (TL + 1) * 512 entries"),
+    Field::address("origin", Asce::ORIGIN, "origin of the designated table (real)"),
+    Field::new("G", Asce::G, "subspace group"),
+    Field::new("P", Asce::P, "private space: no low-address protection, no common segments"),
+    Field::new("S", Asce::S, "storage-alteration event (PER)"),
+    Field::new("X", Asce::X, "space-switch event"),
+    Field::new("R", Asce::R, "real space: no tables"),
+    Field::new("DT", TT, "designates 3 region-first, 2 region-second, 1 region-third, 0 segment table"),
+    Field::new("TL", LENGTH, "the table has (TL + 1) * 512 entries"),
 ];
 
 const REGION: &[Field] = &[
-    field("origin", Rte::ORIGIN, "origin of the next table (real)"),
-    field("P", Rte::P, "DAT protection (with EDAT-1)"),
-    field("TF", TF, "first quarter of the next table that exists"),
-    field("I", Rte::I, "invalid"),
-    field("CR", Rte::CR, "common region (region-third, with EDAT-2)"),
-    field("TT", TT, "table type: 3 region-first, 2 region-second, 1 region-third"),
-    field("TL", LENGTH, "last quarter of the next table that exists"),
+    Field::address("origin", Rte::ORIGIN, "origin of the next table (real)"),
+    Field::new("P", Rte::P, "DAT protection (with EDAT-1)"),
+    Field::new("TF", TF, "first quarter of the next table that exists"),
+    Field::new("I", Rte::I, "invalid"),
+    Field::new("CR", Rte::CR, "common region (region-third, with EDAT-2)"),
+    Field::new("TT", TT, "table type: 3 region-first, 2 region-second, 1 region-third"),
+    Field::new("TL", LENGTH, "last quarter of the next table that exists"),
 ];
 
 const REGION_FRAME: &[Field] = &[
-    field("RFAA", Rte::RFAA, "region frame of 2 GiB (absolute)"),
-    field("AV", FrameBits::AV, "ACC and F are valid"),
-    field("ACC", FrameBits::ACC, "access-control bits in place of the storage keys'"),
-    field("F", FrameBits::F, "fetch protection in place of the storage keys'"),
-    field("FC", Rte::FC, "format control: a frame, not a table (with EDAT-2)"),
-    field("P", Rte::P, "DAT protection"),
-    field("IEP", FrameBits::IEP, "instruction-execution protection"),
-    field("I", Rte::I, "invalid"),
-    field("CR", Rte::CR, "common region"),
-    field("TT", TT, "table type: 1 region-third"),
+    Field::address("RFAA", Rte::RFAA, "region frame of 2 GiB (absolute)"),
+    Field::new("AV", FrameBits::AV, "ACC and F are valid"),
+    Field::new("ACC", FrameBits::ACC, "access-control bits in place of the storage keys'"),
+    Field::new("F", FrameBits::F, "fetch protection in place of the storage keys'"),
+    Field::new("FC", Rte::FC, "format control: a frame, not a table (with EDAT-2)"),
+    Field::new("P", Rte::P, "DAT protection"),
+    Field::new("IEP", FrameBits::IEP, "instruction-execution protection"),
+    Field::new("I", Rte::I, "invalid"),
+    Field::new("CR", Rte::CR, "common region"),
+    Field::new("TT", TT, "table type: 1 region-third"),
 ];
 
 const SEGMENT: &[Field] = &[
-    field("origin", Ste::ORIGIN, "origin of the page table (real)"),
-    field("P", Ste::P, "DAT protection"),
-    field("I", Ste::I, "invalid"),
-    field("CS", Ste::CS, "common segment"),
-    field("TT", TT, "table type: 0 segment"),
+    Field::address("origin", Ste::ORIGIN, "origin of the page table (real)"),
+    Field::new("P", Ste::P, "DAT protection"),
+    Field::new("I", Ste::I, "invalid"),
+    Field::new("CS", Ste::CS, "common segment"),
+    Field::new("TT", TT, "table type: 0 segment"),
 ];
 
 const SEGMENT_FRAME: &[Field] = &[
-    field("SFAA", Ste::SFAA, "segment frame of 1 MiB (absolute)"),
-    field("AV", FrameBits::AV, "ACC and F are valid"),
-    field("ACC", FrameBits::ACC, "access-control bits in place of the storage keys'"),
-    field("F", FrameBits::F, "fetch protection in place of the storage keys'"),
-    field("FC", Ste::FC, "format control: a frame, not a table (with EDAT-1)"),
-    field("P", Ste::P, "DAT protection"),
-    field("IEP", FrameBits::IEP, "instruction-execution protection"),
-    field("I", Ste::I, "invalid"),
-    field("CS", Ste::CS, "common segment"),
-    field("TT", TT, "table type: 0 segment"),
+    Field::address("SFAA", Ste::SFAA, "segment frame of 1 MiB (absolute)"),
+    Field::new("AV", FrameBits::AV, "ACC and F are valid"),
+    Field::new("ACC", FrameBits::ACC, "access-control bits in place of the storage keys'"),
+    Field::new("F", FrameBits::F, "fetch protection in place of the storage keys'"),
+    Field::new("FC", Ste::FC, "format control: a frame, not a table (with EDAT-1)"),
+    Field::new("P", Ste::P, "DAT protection"),
+    Field::new("IEP", FrameBits::IEP, "instruction-execution protection"),
+    Field::new("I", Ste::I, "invalid"),
+    Field::new("CS", Ste::CS, "common segment"),
+    Field::new("TT", TT, "table type: 0 segment"),
 ];
 
 const PAGE: &[Field] = &[
-    field("PFRA", Pte::PFRA, "page frame of 4 KiB (real)"),
-    field("bit 52", Pte::ZERO, "must be zero: translation-specification exception"),
-    field("I", Pte::I, "invalid"),
-    field("P", Pte::P, "DAT protection"),
-    field("IEP", Pte::IEP, "instruction-execution protection"),
-    field("soft", Pte::SOFTWARE, "free for software"),
+    Field::address("PFRA", Pte::PFRA, "page frame of 4 KiB (real)"),
+    Field::new("bit 52", Pte::ZERO, "must be zero: translation-specification exception"),
+    Field::new("I", Pte::I, "invalid"),
+    Field::new("P", Pte::P, "DAT protection"),
+    Field::new("IEP", Pte::IEP, "instruction-execution protection"),
+    Field::new("soft", Pte::SOFTWARE, "free for software"),
 ];
 
+const LIST_DESIGNATION: &[Field] = &[
+    Field::address("ALO", context::ALD_ORIGIN << 32, "access-list origin, in the left word"),
+    Field::new("ALL", 0x7f << 32, "the list has (ALL + 1) * 8 entries"),
+    Field::new("word", 0xffff_ffff, "the word behind the designation"),
+];
+
+const LIST_0: &[Field] = &[
+    Field::new("I", context::ALE_INVALID, "invalid"),
+    Field::new("FO", context::ALE_FETCH_ONLY, "fetch only"),
+    Field::new("P", context::ALE_PRIVATE, "private: authority is asked for"),
+    Field::new("ALESN", 0xff << 48, "sequence number, to equal the token's"),
+    Field::new("ALEAX", 0xffff << 32, "authorization index that needs no table"),
+];
+
+const LIST_1: &[Field] = &[
+    Field::address("ASTEO", context::STEP_64 << 32, "origin of the ASN-second-table entry, in the left word"),
+    Field::new("ASTESN", 0xffff_ffff, "sequence number, to equal that entry's"),
+];
+
+const SECOND_0: &[Field] = &[
+    Field::new("I", context::ASTE_INVALID, "invalid"),
+    Field::address("ATO", context::ASTE_AUTHORITY, "authority-table origin, in the left word"),
+    Field::new("AX", 0xffff << 16, "authorization index"),
+    Field::new("ATL", 0xfff << 4, "the authority table has (ATL + 1) * 16 entries"),
+];
+
+const SECOND_2: &[Field] = &[
+    Field::new("ALD", 0xffff_ffff << 32, "access-list designation of the space, in the left word"),
+    Field::new("ASTESN", 0xffff_ffff, "sequence number"),
+];
+
+const AUTHORITY: &[Field] = &[Field::new("bits", u64::MAX, "primary and secondary authority of 32 indexes")];
+
+const fn table(name: &'static str, about: &'static str, fields: fn(u64) -> &'static [Field]) -> Table {
+    Table { name, about, register: false, fields }
+}
+
 const TABLES: &[Table] = &[
-    Table { name: "asce", about: "address-space-control element (CR1, CR7, CR13)", fields: |_| ASCE },
-    Table { name: "region-first", about: "region-first-table entry", fields: |_| REGION },
-    Table { name: "region-second", about: "region-second-table entry", fields: |_| REGION },
     Table {
-        name: "region-third",
-        about: "region-third-table entry",
-        fields: |e| if e & Rte::FC != 0 { REGION_FRAME } else { REGION },
+        name: "asce",
+        about: "address-space-control element (CR1, CR7, CR13)",
+        register: true,
+        fields: |_| ASCE,
     },
-    Table {
-        name: "segment",
-        about: "segment-table entry",
-        fields: |e| if e & Ste::FC != 0 { SEGMENT_FRAME } else { SEGMENT },
-    },
-    Table { name: "page", about: "page-table entry", fields: |_| PAGE },
+    table("region-first", "region-first-table entry", |_| REGION),
+    table("region-second", "region-second-table entry", |_| REGION),
+    table(
+        "region-third",
+        "region-third-table entry",
+        |e| if e & Rte::FC != 0 { REGION_FRAME } else { REGION },
+    ),
+    table("segment", "segment-table entry", |e| if e & Ste::FC != 0 { SEGMENT_FRAME } else { SEGMENT }),
+    table("page", "page-table entry", |_| PAGE),
+    table("access-list-designation", "access-list designation (left word)", |_| LIST_DESIGNATION),
+    table("access-list-0", "access-list entry, first doubleword", |_| LIST_0),
+    table("access-list-1", "access-list entry, second doubleword", |_| LIST_1),
+    table("asn-second-0", "ASN-second-table entry, first doubleword", |_| SECOND_0),
+    table("asn-second-1", "ASN-second-table entry, second doubleword: the ASCE", |_| ASCE),
+    table("asn-second-2", "ASN-second-table entry, third doubleword", |_| SECOND_2),
+    table("authority", "eight bytes of the authority table: two bits an authorization index", |_| AUTHORITY),
 ];
 
 const REGISTERS: &[Register] = &[
