@@ -44,13 +44,24 @@ pub struct Args {
     /// Write the list of tests that must pass: those that pass under qemu-s390x.
     #[arg(long, conflicts_with_all = ["part", "filter"])]
     pub update: bool,
+    /// Without a list of tests that must pass there is nothing to run.
+    #[arg(skip)]
+    pub needs_list: bool,
 }
 
 impl Args {
     /// What the test command runs.
     pub fn quarter() -> Args {
         let part = Part { k: 1, n: 4 };
-        Args { opt: "-O2".into(), engine: "auto".into(), jobs: None, part, filter: None, update: false }
+        Args {
+            opt: "-O2".into(),
+            engine: "auto".into(),
+            jobs: None,
+            part,
+            filter: None,
+            update: false,
+            needs_list: true,
+        }
     }
 }
 
@@ -185,7 +196,13 @@ fn read_list(path: &Path) -> anyhow::Result<Option<BTreeSet<String>>> {
         r => r.with_context(|| format!("read {}", path.display()))?,
     };
     let names = text.lines().filter(|l| !l.starts_with('#') && !l.is_empty());
-    Ok(Some(names.map(String::from).collect()))
+    let names: BTreeSet<String> = names.map(String::from).collect();
+    ensure!(
+        !names.is_empty(),
+        "{} names no tests; see git log, or type: cargo xtask torture --update",
+        path.display()
+    );
+    Ok(Some(names))
 }
 
 /// What a campaign comes to.
@@ -252,9 +269,11 @@ pub fn torture(d: &Dirs, a: &Args) -> anyhow::Result<()> {
     tests.retain(|t| selected(&t.name));
     let controls = suite::controls(&builder.dir)?;
     let path = list_path(d, &a.opt);
-    let mut missing = read_list(&path)?.unwrap_or_default();
+    let list = if a.update { None } else { read_list(&path)? };
+    ensure!(list.is_some() || !a.needs_list, "{} is missing", path.display());
+    let mut missing = list.unwrap_or_default();
     missing.retain(|n| selected(n));
-    let listed = if a.update { BTreeSet::new() } else { missing.clone() };
+    let listed = missing.clone();
     ensure!(!tests.is_empty() || !listed.is_empty(), "no test is selected");
 
     let jobs = a.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
@@ -270,10 +289,8 @@ pub fn torture(d: &Dirs, a: &Args) -> anyhow::Result<()> {
         missing.remove(&t.name);
         r.add(&t.name, &o);
     }
-    if !a.update {
-        for name in &missing {
-            r.failed(name, "the suite has no such test");
-        }
+    for name in &missing {
+        r.failed(name, "the suite has no such test");
     }
     for (t, o) in c.all(&controls, jobs)? {
         let Outcome::Ran { wanted, got } = o else { bail!("{} is not compiled", t.name) };
