@@ -16,12 +16,44 @@ pub struct StormArgs {
     /// How long one run's storm lasts.
     #[arg(long, default_value_t = 0.5)]
     pub seconds: f64,
-    /// Runs for each number of CPUs and engine.
-    #[arg(long, default_value_t = 20)]
-    pub runs: u32,
+    /// Runs for each number of CPUs and engine [default: 20, or 1 of storms of 10 s and more].
+    #[arg(long)]
+    pub runs: Option<u32>,
     /// Runs at the same time.
     #[arg(long, default_value_t = 1)]
     pub jobs: u32,
+    /// Only on this number of CPUs; may be repeated.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cpus: Vec<u32>,
+    /// Only on this engine; may be repeated.
+    #[arg(long, value_name = "ENGINE", value_parser = clap::builder::PossibleValuesParser::new(ENGINES))]
+    pub engine: Vec<String>,
+}
+
+impl StormArgs {
+    /// Where to run; everywhere, unless told.
+    fn places(&self) -> Places {
+        let mut p = Places::default();
+        if !self.cpus.is_empty() {
+            p.cpus = self.cpus.iter().map(u32::to_string).collect();
+        }
+        if !self.engine.is_empty() {
+            p.engines.clone_from(&self.engine);
+        }
+        p
+    }
+}
+
+/// The numbers of CPUs and the engines of a campaign.
+struct Places {
+    cpus: Vec<String>,
+    engines: Vec<String>,
+}
+
+impl Default for Places {
+    fn default() -> Places {
+        Places { cpus: CPUS.map(String::from).into(), engines: ENGINES.map(String::from).into() }
+    }
 }
 
 /// `cargo xtask acceptance`.
@@ -51,15 +83,15 @@ struct Campaign<'a> {
 }
 
 impl Campaign<'_> {
-    /// Runs on every number of CPUs and engine; prints a row for each. Returns the number of failures.
-    fn run(&self, d: &Dirs, runs: u32, jobs: u32) -> u32 {
+    /// Runs on each number of CPUs and engine; prints a row for each. Returns the number of failures.
+    fn run(&self, d: &Dirs, places: &Places, runs: u32, jobs: u32) -> u32 {
         println!(
             "\n{:<10}{:>6}{:>8}{:>8}{:>8}{:>11}{:>11}",
             "guest", "cpus", "engine", "runs", "failed", "median s", "longest s"
         );
         let mut failures = 0;
-        for cpus in CPUS {
-            for engine in ENGINES {
+        for cpus in &places.cpus {
+            for engine in &places.engines {
                 let one = || {
                     let mut c = Command::new(&d.racewalk);
                     c.args(["run", "--cpus", cpus, "--engine", engine]);
@@ -116,7 +148,7 @@ fn prepare(d: &Dirs) -> anyhow::Result<()> {
     succeed(&mut cargo(d, &["build", "--release", "--package", "racewalk"]), "the build failed")
 }
 
-fn storms(d: &Dirs, seconds: f64, runs: u32, jobs: u32) -> anyhow::Result<u32> {
+fn storms(d: &Dirs, places: &Places, seconds: f64, runs: u32, jobs: u32) -> anyhow::Result<u32> {
     if !(seconds > 0.0 && seconds <= 86_400.0) {
         bail!("--seconds {seconds}; wanted more than 0 and at most 86400");
     }
@@ -127,13 +159,14 @@ fn storms(d: &Dirs, seconds: f64, runs: u32, jobs: u32) -> anyhow::Result<u32> {
         stdout: b"right\n".to_vec(),
         deadline: Duration::from_secs_f64(60.0 + 10.0 * seconds),
     };
-    Ok(c.run(d, runs, jobs))
+    Ok(c.run(d, places, runs, jobs))
 }
 
 /// `cargo xtask storm`.
 pub fn storm(d: &Dirs, a: &StormArgs) -> anyhow::Result<()> {
     prepare(d)?;
-    match storms(d, a.seconds, a.runs, a.jobs)? {
+    let runs = a.runs.unwrap_or(if a.seconds < 10.0 { 20 } else { 1 });
+    match storms(d, &a.places(), a.seconds, runs, a.jobs)? {
         0 => Ok(()),
         n => bail!("{n} storms failed"),
     }
@@ -152,8 +185,9 @@ pub fn acceptance(d: &Dirs, a: &Args) -> anyhow::Result<()> {
         stdout: native.stdout,
         deadline: Duration::from_secs(60),
     };
-    let mut failures = threads.run(d, a.runs, a.jobs);
-    failures += storms(d, 0.5, a.runs, a.jobs)?;
+    let places = Places::default();
+    let mut failures = threads.run(d, &places, a.runs, a.jobs);
+    failures += storms(d, &places, 0.5, a.runs, a.jobs)?;
     if let Some(suite) = &a.suite {
         let ratio = bench::ratio(d, suite, 5, "compute")?;
         println!("\ncompute: {ratio:.2} times the CPU time of qemu-s390x; wanted at most {MAX_RATIO}");

@@ -1,10 +1,11 @@
-//! `cargo xtask install`: Debian's cross compiler, its libc and qemu-user.
+//! `cargo xtask install`: Debian's cross compiler, its libc, qemu-user and gcc's sources.
 
 use anyhow::bail;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const PACKAGES: [&str; 3] = ["gcc-s390x-linux-gnu", "libc6-dev-s390x-cross", "qemu-user"];
+const PACKAGES: [&str; 5] =
+    ["gcc-s390x-linux-gnu", "libc6-dev-s390x-cross", "qemu-user", "gcc-12-source", "xz-utils"];
 
 /// The path of a command, if there is one.
 pub fn find(name: &str) -> Option<PathBuf> {
@@ -28,6 +29,12 @@ fn missing() -> Vec<&'static str> {
     }
     if find("qemu-s390x").is_none() {
         m.push("qemu-s390x, which the guests' output is compared with");
+    }
+    if !Path::new("/usr/src/gcc-12").is_dir() {
+        m.push("gcc's sources, whose execution tests are run");
+    }
+    if find("xz").is_none() {
+        m.push("xz, which unpacks them");
     }
     m
 }

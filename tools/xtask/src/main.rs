@@ -6,6 +6,7 @@ mod bench;
 mod guests;
 mod install;
 mod test;
+mod torture;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -32,6 +33,8 @@ enum Task {
     Storm(acceptance::StormArgs),
     /// The long campaign: threads, storms and, given a suite, the compute benchmark; prints a table.
     Acceptance(acceptance::Args),
+    /// Run gcc's c-torture/execute tests and compare with qemu-s390x.
+    Torture(torture::Args),
     /// Compare CPU time with qemu-s390x on a benchmark suite, runs alternating.
     Bench(bench::Args),
 }
@@ -87,6 +90,7 @@ fn perform(task: &Task) -> anyhow::Result<()> {
         Task::Test(a) => test::test(&d, a),
         Task::Storm(a) => acceptance::storm(&d, a),
         Task::Acceptance(a) => acceptance::acceptance(&d, a),
+        Task::Torture(a) => torture::torture(&d, a),
         Task::Bench(a) => bench::bench(&d, a),
     }
 }

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: the test command.
 
-use crate::{Dirs, cargo, guests, install, succeed};
+use crate::{Dirs, cargo, guests, install, succeed, torture};
 use std::time::Instant;
 
 /// `cargo xtask test`.
@@ -35,6 +35,7 @@ pub fn test(d: &Dirs, a: &Args) -> anyhow::Result<()> {
         succeed(&mut c, failure)?;
         println!("xtask: cargo {} took {:.0} s", args[0], step.elapsed().as_secs_f64());
     }
+    torture::torture(d, &torture::Args::quarter())?;
     println!("xtask: all tests passed in {:.0} s", started.elapsed().as_secs_f64());
     Ok(())
 }

@@ -6,6 +6,8 @@
 
 pub mod asm;
 pub mod program;
+pub mod storm;
+pub mod victim;
 
 use racewalk_cpu::{CpuEvent, Cpus, Sink};
 use racewalk_engine::cache::{CodeCache, Mode};
@@ -109,6 +111,27 @@ impl Machine {
     /// IPTE of a page.
     pub fn ipte(&self, page: u64) -> u64 {
         self.cpus.ipte(pte(page), Vaddr(page << 12))
+    }
+
+    /// The entry of the one segment that the page table maps.
+    pub fn segment(&self) -> Ste {
+        Ste(self.ram().load_u64(Paddr(SEGMENTS)).expect("in memory"))
+    }
+
+    /// Stores the segment's entry, valid or not.
+    pub fn set_segment(&self, valid: bool) {
+        let i = if valid { 0 } else { Ste::I };
+        self.ram().store_u64(Paddr(SEGMENTS), Ste::new(Paddr(PAGES)).0 | i).expect("in memory")
+    }
+
+    /// IDTE of the segment.
+    pub fn idte_segment(&self) -> u64 {
+        self.cpus.idte_entry(Paddr(SEGMENTS), Vaddr(0), TABLE_PAGES << 12)
+    }
+
+    /// IDTE clearing by ASCE, of the one address space.
+    pub fn idte_asce(&self) {
+        self.cpus.idte_asce(self.cpus.asce(0))
     }
 
     /// The frame that a page has, valid or not.
