@@ -126,7 +126,7 @@ impl Machine {
 
     /// IDTE of the segment.
     pub fn idte_segment(&self) -> u64 {
-        self.cpus.idte_entry(Paddr(SEGMENTS), Vaddr(0), TABLE_PAGES << 12)
+        self.cpus.idte_entry(Paddr(SEGMENTS), TableType::Segment, Vaddr(0))
     }
 
     /// IDTE clearing by ASCE, of the one address space.
