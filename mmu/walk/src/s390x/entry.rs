@@ -127,6 +127,11 @@ impl Rte {
     pub fn empty(of: TableType) -> Rte {
         Rte(Self::I | (of as u64) << 2)
     }
+    /// Whether this is an entry of a table of type `of` that is valid, designates all 2048 entries and has no other bit
+    /// that translation looks at.
+    pub fn is_plain(self, of: TableType) -> bool {
+        self.0 & !Self::ORIGIN & (Self::FC | Self::P | Self::CR | Self::I | 0xcf) == (of as u64) << 2 | 3
+    }
     /// Origin of the next table.
     pub fn origin(self) -> Paddr {
         Paddr(self.0 & Self::ORIGIN)
@@ -171,6 +176,10 @@ impl Ste {
     pub fn new(origin: Paddr) -> Ste {
         debug_assert_eq!(origin.0 & 0x7ff, 0);
         Ste(origin.0)
+    }
+    /// Whether the entry is valid, of the right type and without any other bit that translation looks at.
+    pub fn is_plain(self) -> bool {
+        self.0 & (Self::FC | Self::P | Self::I | Self::CS | 0xc) == 0
     }
     /// An invalid entry.
     pub const EMPTY: Ste = Ste(Self::I);
