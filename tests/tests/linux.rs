@@ -74,6 +74,11 @@ fn codes_and_addresses_of_faults() {
 }
 
 #[test]
+fn waits() {
+    assert_eq!(same("waits", &[], |t| t).status, Some(0));
+}
+
+#[test]
 fn position_independent() {
     assert_eq!(same("pie", &[], |t| t).status, Some(6));
 }

@@ -7,6 +7,7 @@ pub mod errno;
 mod file;
 mod futex;
 mod load;
+mod object;
 mod pagecache;
 mod pool;
 mod proc;

@@ -2,12 +2,11 @@
 
 use super::time::get_timespec;
 use super::{Args, Handler};
-use crate::clock::now;
+use crate::clock::{Moment, now};
 use crate::errno::{Errno, SysResult};
 use crate::system::Ending;
 use crate::task::{Task, Woken};
 use rustix::time::ClockId;
-use std::time::Instant;
 
 pub(super) fn find(name: &str) -> Option<Handler> {
     Some(match name {
@@ -162,10 +161,10 @@ fn wait(t: &mut Task, a: Args) -> SysResult {
     };
     // A call made again goes on with the time it had left.
     let timeout = match t.deadline.take() {
-        Some(end) if timeout.is_some() => Some(end.saturating_duration_since(Instant::now())),
+        Some(end) if timeout.is_some() => Some(end.left()),
         _ => timeout,
     };
-    let end = timeout.and_then(|d| Instant::now().checked_add(d));
+    let end = timeout.map(Moment::after);
     // Brings the page in, so that the comparison under the lock is quick.
     t.get_u32(addr)?;
     let waiter = {
