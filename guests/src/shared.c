@@ -25,7 +25,7 @@ static volatile int stored, seen;
 
 static void *unmapper(void *p)
 {
-    for (int i = 1; i <= 2000; i++) {
+    for (int i = 1; i <= 150; i++) {
         volatile int *m = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_SHARED, stored_fd, 0);
         for (int k = 0; k < 16; k++)
             m[k * 1024] = i;
@@ -44,9 +44,9 @@ static int stale(void)
     stored_fd = open("raced", O_RDWR | O_CREAT | O_TRUNC, 0600);
     ftruncate(stored_fd, 65536);
     pthread_create(&t, NULL, unmapper, NULL);
-    for (int i = 1; i <= 2000; i++) {
+    for (int i = 1; i <= 150; i++) {
         while (__atomic_load_n(&stored, __ATOMIC_SEQ_CST) != i)
-            ;
+            sched_yield();
         int v[2];
         pread(stored_fd, &v[0], 4, 61440);
         volatile int *m = mmap(NULL, 65536, PROT_READ, MAP_SHARED, stored_fd, 0);

@@ -11,6 +11,7 @@ mod object;
 mod pagecache;
 mod pool;
 mod proc;
+mod robust;
 pub mod signal;
 mod syscall;
 pub mod system;

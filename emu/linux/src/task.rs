@@ -128,6 +128,8 @@ pub struct Task {
     pub(crate) deadline: Option<Moment>,
     /// Cleared and woken when the task ends.
     pub clear_child_tid: u64,
+    /// Address of the list of robust futexes, zero if there is none.
+    pub(crate) robust_list: u64,
     /// Alternate signal stack.
     pub(crate) altstack: AltStack,
     ended: bool,
@@ -148,6 +150,7 @@ impl Task {
             interrupted: None,
             deadline: None,
             clear_child_tid: 0,
+            robust_list: 0,
             altstack: AltStack::NONE,
             ended: false,
             slice: CHECK_SLICE,
@@ -167,6 +170,7 @@ impl Task {
             interrupted: None,
             deadline: None,
             clear_child_tid: 0,
+            robust_list: 0,
             altstack: AltStack::NONE,
             ended: false,
             slice: CHECK_SLICE,
@@ -616,6 +620,9 @@ impl Task {
         let left = self.sys.pending.set();
         if left != 0 && !self.sys.ending() {
             self.sys.notify_any(left);
+        }
+        if !self.sys.ending() {
+            self.release_robust();
         }
         if self.clear_child_tid != 0 && !self.sys.ending() {
             let addr = self.clear_child_tid;

@@ -4,6 +4,7 @@ use super::time::get_timespec;
 use super::{Args, Handler};
 use crate::clock::{Moment, now};
 use crate::errno::{Errno, SysResult};
+use crate::robust::HEAD_BYTES;
 use crate::system::Ending;
 use crate::task::{Task, Woken};
 use rustix::time::ClockId;
@@ -27,7 +28,20 @@ pub(super) fn find(name: &str) -> Option<Handler> {
             t.clear_child_tid = a[0];
             Ok(t.shared.tid as u64)
         },
-        "set_robust_list" => |_, a| if a[1] == 24 { Ok(0) } else { Err(Errno::EINVAL) },
+        "set_robust_list" => |t, a| {
+            if a[1] != HEAD_BYTES {
+                return Err(Errno::EINVAL);
+            }
+            t.robust_list = a[0];
+            Ok(0)
+        },
+        "get_robust_list" => |t, a| {
+            if a[0] != 0 && a[0] != t.shared.tid as u64 {
+                return t.sys.not_modelled("get_robust_list of another task", Errno::EPERM);
+            }
+            t.put_u64(a[2], HEAD_BYTES)?;
+            t.put_u64(a[1], t.robust_list).map(|()| 0)
+        },
         // glibc does without.
         "rseq" => |_, _| Err(Errno::ENOSYS),
         "gettid" => |t, _| Ok(t.shared.tid as u64),
