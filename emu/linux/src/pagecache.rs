@@ -103,7 +103,7 @@ impl System {
     pub(crate) fn after_truncate(&self, f: &OpenFile, size: u64) -> Result<(), Errno> {
         let Some(o) = self.page_cache.of(f) else { return Ok(()) };
         o.truncate(size)?;
-        self.mm.truncate_object(&o, size).map_err(|e| e.errno().into())
+        self.mm.truncate_object(&o, size).map_err(|e| e.errno())
     }
 
     /// Writes all mapped files back.
@@ -112,11 +112,5 @@ impl System {
         for o in all {
             self.write_back(&o);
         }
-    }
-}
-
-impl From<racewalk_mm::MmError> for Errno {
-    fn from(e: racewalk_mm::MmError) -> Errno {
-        e.errno().into()
     }
 }

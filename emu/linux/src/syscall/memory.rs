@@ -52,7 +52,7 @@ fn errno(t: &Task, e: MmError) -> Errno {
     if let MmError::NotModelled { .. } = e {
         t.sys.warn_once(e.to_string());
     }
-    e.errno().into()
+    e.errno()
 }
 
 fn mm(t: &Task, r: racewalk_mm::Result<u64>) -> SysResult {
