@@ -53,8 +53,9 @@ static void worker(void *arg)
     sums[id] = sum;
 }
 
-void program(void)
+void program(long *stack)
 {
+    (void)stack;
     say("racewalk demo guest: 4 threads on s390x map, touch, protect, read and unmap memory\n");
     char *stacks = map(THREADS * STACK, PROT_READ | PROT_WRITE);
     for (u64 i = 0; i < THREADS; i++) {

@@ -158,7 +158,8 @@ void *memcpy(void *d, const void *s, size_t n)
     return d;
 }
 
-void program(void);
+/* `stack` points to argc, with argv behind it. */
+void program(long *stack);
 
 /* The kernel enters with r15 at argc; a frame for calls goes below it. */
 asm(".globl _start\n"

@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,6 +18,46 @@ static sigjmp_buf out;
 static void bus(int sig) { siglongjmp(out, sig); }
 
 static const char *er(void *p) { return p == MAP_FAILED ? strerrorname_np(errno) : "mapped"; }
+
+/* What was stored through a mapping is in the file for whoever reads it, also while the last mapping goes. */
+static int stored_fd;
+static volatile int stored, seen;
+
+static void *unmapper(void *p)
+{
+    for (int i = 1; i <= 150; i++) {
+        volatile int *m = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_SHARED, stored_fd, 0);
+        for (int k = 0; k < 16; k++)
+            m[k * 1024] = i;
+        __atomic_store_n(&stored, i, __ATOMIC_SEQ_CST);
+        munmap((void *)m, 65536);
+        while (__atomic_load_n(&seen, __ATOMIC_SEQ_CST) != i)
+            sched_yield();
+    }
+    return p;
+}
+
+static int stale(void)
+{
+    int wrong = 0;
+    pthread_t t;
+    stored_fd = open("raced", O_RDWR | O_CREAT | O_TRUNC, 0600);
+    ftruncate(stored_fd, 65536);
+    pthread_create(&t, NULL, unmapper, NULL);
+    for (int i = 1; i <= 150; i++) {
+        while (__atomic_load_n(&stored, __ATOMIC_SEQ_CST) != i)
+            sched_yield();
+        int v[2];
+        pread(stored_fd, &v[0], 4, 61440);
+        volatile int *m = mmap(NULL, 65536, PROT_READ, MAP_SHARED, stored_fd, 0);
+        v[1] = m[14336];
+        munmap((void *)m, 65536);
+        wrong += v[0] != i || v[1] != i;
+        __atomic_store_n(&seen, i, __ATOMIC_SEQ_CST);
+    }
+    pthread_join(t, NULL);
+    return wrong;
+}
 
 int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IONBF, 0);
@@ -84,6 +126,7 @@ int main(int argc, char **argv) {
     printf("setrlimit %d", setrlimit(RLIMIT_NOFILE, &l));
     getrlimit(RLIMIT_NOFILE, &l);
     printf(" %d\n", (int)l.rlim_cur);
+    printf("stale %d\n", stale());
     // What is stored last is in the file when the process has ended.
     return 4;
 }

@@ -409,6 +409,24 @@ impl Env for Core {
         }
         self.write_space(addr, bytes, 0)
     }
+    fn cas(&mut self, m: MemOp, addr: u64, expected: (u64, u64), new: (u64, u64)) -> Result<(u64, u64), Exc> {
+        if m.size == 16 {
+            return Core::cas_pair(self, m, addr, expected, new);
+        }
+        Core::cas(self, m, addr, expected.1, new.1).map(|old| (0, old))
+    }
+    fn exclusively(
+        &mut self,
+        f: fn(&mut dyn Env, [u64; 4]) -> Result<u64, Exc>,
+        args: [u64; 4],
+    ) -> Result<u64, Exc> {
+        let lock = self.exclusive.clone();
+        let _held = lock.lock("cpu.exclusive");
+        f(self, args)
+    }
+    fn end_block(&mut self) {
+        self.code_written = 1
+    }
     fn clock(&mut self) -> u64 {
         match &mut self.undo {
             Some(u) => u.clock(|| self.mmu.clock()),

@@ -107,6 +107,8 @@ pub struct CodeCache<A: Arch> {
     arena_bytes: usize,
     /// Counts replacements of the arena.
     generation: AtomicU64,
+    /// Of the machine, see [`Core::exclusive`].
+    exclusive: Arc<racewalk_sched::Lock>,
     /// Counters.
     pub stats: CacheStats,
 }
@@ -121,8 +123,14 @@ impl<A: Arch> CodeCache<A> {
             code: Mutex::new(Code::new(arena_bytes)?),
             arena_bytes,
             generation: AtomicU64::new(0),
+            exclusive: Arc::default(),
             stats: CacheStats::default(),
         }))
+    }
+
+    /// The lock behind [`racewalk_isa::Env::exclusively`].
+    pub(crate) fn exclusive(&self) -> Arc<racewalk_sched::Lock> {
+        self.exclusive.clone()
     }
 
     /// How instructions are executed.

@@ -123,7 +123,7 @@ pub struct Core {
     pub arg0: u64,
     /// Second operand of an exit.
     pub arg1: u64,
-    /// Set when a store hit a frame with code: the block ends after this instruction.
+    /// Set when a store hit a frame with code, or a helper asked for it: the block ends after this instruction.
     pub code_written: u32,
     /// Exception of the last slow path, zero if none ([`Exc`]).
     pub exc: u32,
@@ -146,6 +146,10 @@ pub struct Core {
     /// Locals and ins of the register windows that are not current (sparc64), and the number of the current one.
     window_file: [[u64; 16]; WINDOWS],
     window: usize,
+    /// Exceptions of completed instructions are enabled ([`racewalk_isa::Arch::traps_late`]); kept by the vCPU loop.
+    pub traps_late: bool,
+    /// Held by the CPU that is inside [`racewalk_isa::Env::exclusively`]; one for the machine.
+    pub exclusive: Arc<racewalk_sched::Lock>,
     /// Owner of the word behind `pending`.
     pub signal: Arc<AtomicU32>,
     /// The slow side.
@@ -192,6 +196,8 @@ impl Core {
             reservation: Reservation::default(),
             window_file: [[0; 16]; WINDOWS],
             window: 0,
+            traps_late: false,
+            exclusive: Arc::default(),
             signal,
             mmu,
             undo: None,

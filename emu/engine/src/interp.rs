@@ -265,6 +265,13 @@ impl Backend for Interp<'_> {
         a[..args.len()].copy_from_slice(args);
         (h.run)(self.core, a)
     }
+    #[inline(always)]
+    fn late(&mut self, h: &'static Helper) -> Result<(), Exc> {
+        if self.core.traps_late { (h.run)(self.core, [0; 4]).map(|_| ()) } else { Ok(()) }
+    }
+    fn late_mask(&mut self, s: Slot, mask: u64) -> u64 {
+        self.core.slots[s as usize] & mask
+    }
     fn rotate_windows(&mut self, by: i8) {
         self.core.rotate_windows(by)
     }

@@ -6,8 +6,7 @@ use crate::core::Core;
 use crate::interp::{Interp, Left};
 use crate::x86;
 use racewalk_cpu::{Fault, signal};
-use racewalk_isa::scan::Terminator;
-use racewalk_isa::{Arch, Exc, Hint};
+use racewalk_isa::{Arch, Exc};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -67,7 +66,8 @@ pub struct Vcpu<A: Arch> {
 
 impl<A: Arch> Vcpu<A> {
     /// A vCPU on `core`.
-    pub fn new(core: Box<Core>, cache: Arc<CodeCache<A>>) -> Self {
+    pub fn new(mut core: Box<Core>, cache: Arc<CodeCache<A>>) -> Self {
+        core.exclusive = cache.exclusive();
         let empty = || Local { pc: 1, generation: 0, block: None };
         let generation = cache.generation();
         let code = cache.code();
@@ -152,7 +152,9 @@ impl<A: Arch> Vcpu<A> {
             }
             let n = block.insns.len();
             let whole = self.core.budget >= n as i64;
+            self.core.traps_late = A::traps_late(&self.core.slots);
             let stop = match self.cache.mode() {
+                _ if self.core.traps_late => self.interpret(&block, 0..n.min(self.core.budget as usize)),
                 _ if !whole => self.interpret(&block, 0..self.core.budget as usize),
                 Mode::Interp => self.interpret(&block, 0..n),
                 Mode::Check => self.check_block(&block),
@@ -276,17 +278,9 @@ impl<A: Arch> Vcpu<A> {
         };
         f.bytes[1] |= modifier;
         let bytes = &f.bytes[..f.len];
-        // Relative operands count from the target. Links and fall-through go behind EXECUTE: an indirect call is
-        // decoded as if it ended there; a relative one would need both.
+        // Relative operands count from the target; links and fall-through go behind EXECUTE.
         let mut i = A::decode(target, bytes);
-        let behind = target.wrapping_add(f.len as u64);
-        match racewalk_isa::scan::scan::<A>(&i).terminator {
-            Terminator::Indirect { .. } => i = A::decode(next.wrapping_sub(f.len as u64), bytes),
-            Terminator::Goto { hint: Hint::Call, .. } => {
-                return Some(self.exception(Exc::NOT_MODELLED, len));
-            }
-            _ => {}
-        }
+        A::executed(&mut i, next);
         let mut t = Interp::new(&mut self.core);
         let r = A::exec(&mut t, &i);
         let (left, to) = (t.left, t.target);
@@ -297,9 +291,6 @@ impl<A: Arch> Vcpu<A> {
                 self.core.budget -= 1;
                 match left {
                     Left::Next => self.core.pc = next,
-                    // A branch that was not taken goes behind EXECUTE, not behind its target.
-                    Left::Jump if to == behind => self.core.pc = next,
-                    Left::Syscall(number) => return Some(Stop::Syscall { number, next }),
                     other => return self.leave(other, to, pc, len),
                 }
                 None

@@ -9,7 +9,7 @@
 //!    [`Backend::trap_if`] or a [`Helper`].
 //! 2. **Effects last.** Every access that can fault, and every trap, comes before the first
 //!    [`set`](Backend::set) or [`flags`](Backend::flags). An instruction that faults has changed nothing and can
-//!    be restarted. Where two accesses are made and the second may fault after the first has stored, both are
+//!    be restarted. ([`Backend::late`] is for exceptions of completed instructions.) Where two accesses are made and the second may fault after the first has stored, both are
 //!    [`probe`](Backend::probe)d first.
 //! 3. **Exactly one terminator.** A control-transfer instruction calls exactly one of the methods of the last
 //!    group (`goto`, `branch`, …), as its last action. Any other instruction calls none and falls through.
@@ -295,6 +295,17 @@ pub trait Env {
     fn read(&mut self, addr: u64, out: &mut [u8]) -> Result<(), Exc>;
     /// Writes bytes, at most 4096; nothing is written unless all can be.
     fn write(&mut self, addr: u64, bytes: &[u8]) -> Result<(), Exc>;
+    /// Atomic compare and swap of 4, 8 or 16 bytes as [`Backend::cas`] and [`Backend::cas_pair`]; values are
+    /// `(high, low)`, the high one zero for less than 16 bytes. Returns the old value.
+    fn cas(&mut self, m: MemOp, addr: u64, expected: (u64, u64), new: (u64, u64)) -> Result<(u64, u64), Exc>;
+    /// Runs `f` while no other CPU of the machine runs one such function.
+    fn exclusively(
+        &mut self,
+        f: fn(&mut dyn Env, [u64; 4]) -> Result<u64, Exc>,
+        args: [u64; 4],
+    ) -> Result<u64, Exc>;
+    /// Makes the block end after this instruction: the engine looks at the state anew.
+    fn end_block(&mut self);
     /// The time-of-day clock in the architecture's unit (s390x: bit 51 is a microsecond since 1900).
     fn clock(&mut self) -> u64;
     /// The number of the CPU that runs.
@@ -475,6 +486,13 @@ pub trait Backend {
     /// Calls a helper with at most four arguments.
     fn helper(&mut self, h: &'static Helper, args: &[Self::V]) -> Result<Self::V, Self::Trap>;
 
+    /// Calls `h`, which raises an exception of an instruction that has completed, after all of its effects. An
+    /// instruction that can enable such exceptions ([`Arch::traps_late`]) ends its block then
+    /// ([`Env::end_block`]), and only an interpreter runs while they are enabled: a translator leaves this out.
+    fn late(&mut self, h: &'static Helper) -> Result<(), Self::Trap>;
+    /// Bits `mask` of slot `s`, which enable such exceptions: for a translator they are zero.
+    fn late_mask(&mut self, s: Slot, mask: u64) -> Self::V;
+
     /// Rotates the register windows by `by` (+1 SAVE, -1 RESTORE); ends the block (sparc64).
     fn rotate_windows(&mut self, by: i8);
 
@@ -523,6 +541,16 @@ pub trait Arch: Sized + Copy + Send + Sync + 'static {
     /// Decodes the instruction at `pc`; `bytes` holds exactly its length. Never fails: what does not exist, or is
     /// not modelled, decodes to an instruction that says so when executed.
     fn decode(pc: u64, bytes: &[u8]) -> Self::Insn;
+    /// Makes `i` the target of EXECUTE: what links or goes on goes to `next`. Relative operands count from the
+    /// address it was decoded for.
+    fn executed(i: &mut Self::Insn, next: u64) {
+        let _ = (i, next);
+    }
+    /// Whether this state enables exceptions that are raised by [`Backend::late`].
+    fn traps_late(slots: &[u64]) -> bool {
+        let _ = slots;
+        false
+    }
     /// Executes one instruction on a backend.
     fn exec<B: Backend>(b: &mut B, i: &Self::Insn) -> Sem<B>;
     /// Length in bytes of a decoded instruction.

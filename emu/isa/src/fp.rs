@@ -40,6 +40,10 @@ pub mod flag {
     pub const UNDERFLOW: u64 = 0x10;
     /// Inexact.
     pub const INEXACT: u64 = 0x08;
+    /// Inexact, and the result is larger in magnitude than the exact one; found only where [`super::trap`] looks.
+    pub const INCREMENTED: u64 = 0x04;
+    /// The IEEE flags.
+    pub const ALL: u64 = INVALID | DIVZERO | OVERFLOW | UNDERFLOW | INEXACT;
 }
 
 /// An operation. Operands come in the order of the doc line; an F128 operand takes two values.
@@ -69,6 +73,13 @@ pub enum FpOp {
     },
     /// Converts between formats.
     Convert {
+        /// From.
+        from: Fmt,
+        /// To.
+        to: Fmt,
+    },
+    /// The value that `Convert` to a shorter format would give if that had any exponent, in the format `from`.
+    Unbounded {
         /// From.
         from: Fmt,
         /// To.
@@ -104,4 +115,5 @@ pub enum FpOp {
 
 mod eval;
 mod fast;
+pub mod trap;
 pub use eval::eval;

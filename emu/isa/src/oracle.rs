@@ -88,13 +88,15 @@ impl Oracle {
         let insn = self.fetch::<A>(pc, 0)?;
         self.run::<A>(&insn)?;
         if let Next::Execute { target, modifier } = self.next {
-            let inner = self.fetch::<A>(target, modifier)?;
+            let mut inner = self.fetch::<A>(target, modifier)?;
+            let next = pc.wrapping_add(A::len(&insn) as u64);
+            A::executed(&mut inner, next);
             self.run::<A>(&inner)?;
             if matches!(self.next, Next::Execute { .. }) {
                 return Err(Exc::program(3));
             }
             if self.next == Next::Fall {
-                self.next = Next::Jump(pc.wrapping_add(A::len(&insn) as u64));
+                self.next = Next::Jump(next);
             }
         }
         Ok(self.next)
@@ -183,6 +185,20 @@ impl Env for Oracle {
         self.bytes(addr, bytes.len() as u64)?.copy_from_slice(bytes);
         Ok(())
     }
+    fn cas(&mut self, m: MemOp, addr: u64, expected: (u64, u64), new: (u64, u64)) -> Result<(u64, u64), Exc> {
+        if m.size == 16 {
+            return Backend::cas_pair(self, m, addr, expected, new);
+        }
+        Backend::cas(self, m, addr, expected.1, new.1).map(|old| (0, old))
+    }
+    fn exclusively(
+        &mut self,
+        f: fn(&mut dyn Env, [u64; 4]) -> Result<u64, Exc>,
+        args: [u64; 4],
+    ) -> Result<u64, Exc> {
+        f(self, args)
+    }
+    fn end_block(&mut self) {}
     fn clock(&mut self) -> u64 {
         self.clock += 4096;
         self.clock
@@ -380,6 +396,12 @@ impl Backend for Oracle {
         let mut a = [0; 4];
         a[..args.len()].copy_from_slice(args);
         (h.run)(self, a)
+    }
+    fn late(&mut self, h: &'static Helper) -> Result<(), Exc> {
+        (h.run)(self, [0; 4]).map(|_| ())
+    }
+    fn late_mask(&mut self, s: Slot, mask: u64) -> u64 {
+        self.slots[s as usize] & mask
     }
     fn rotate_windows(&mut self, by: i8) {
         // Slots 8..16 are the outs, 16..24 the locals, 24..32 the ins of the current window; the outs of a window

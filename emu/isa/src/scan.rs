@@ -253,6 +253,19 @@ impl Backend for Scan {
         }
         Ok(())
     }
+    fn late(&mut self, h: &'static Helper) -> Result<(), Infallible> {
+        self.may_fault = true;
+        for &(first, count) in h.reads {
+            (first..first + count).for_each(|s| self.reads.insert(s));
+        }
+        for &(first, count) in h.writes {
+            (first..first + count).for_each(|s| self.writes.insert(s));
+        }
+        Ok(())
+    }
+    fn late_mask(&mut self, s: Slot, _: u64) {
+        self.reads.insert(s);
+    }
     fn rotate_windows(&mut self, _: i8) {
         self.rotates = true;
     }

@@ -70,6 +70,7 @@ fn fate(op: Op) -> &'static str {
         imm: 0,
         target: 0x1000,
         pc: 0x1000,
+        next: 0x1004,
     };
     match scan::<S390x>(&i).terminator {
         Terminator::Trap(PRIVILEGED) => "privileged-operation exception",

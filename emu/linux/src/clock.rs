@@ -1,22 +1,26 @@
-//! Time as the guest sees it.
+//! Time as the guest sees it: the host's clocks; in a controlled run virtual time, which passes only while every task
+//! waits.
 
+use racewalk_sched::virtual_now;
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
-/// The host's clocks, passed through.
+/// The time-of-day clock.
 #[derive(Debug)]
-pub struct HostClock;
+pub struct GuestClock;
 
 /// Microseconds from 1900 to 1970, when the TOD clock counts from and when Unix does.
 const EPOCH_US: u64 = 2_208_988_800_000_000;
 
-impl racewalk_engine::mmu::Clock for HostClock {
+/// Seconds since 1970 at which virtual time starts: the beginning of 2025.
+const VIRTUAL_START: u64 = 1_735_689_600;
+
+impl racewalk_engine::mmu::Clock for GuestClock {
     fn tod(&self) -> u64 {
-        let t = clock_gettime(ClockId::Realtime);
-        let us = t.tv_sec as u64 * 1_000_000 + t.tv_nsec as u64 / 1000;
-        let frac = (t.tv_nsec as u64 % 1000) * 4096 / 1000;
+        let t = now(ClockId::Realtime);
+        let frac = (t.subsec_nanos() as u64 % 1000) * 4096 / 1000;
         // Bit 51 of the TOD clock is a microsecond.
-        (us + EPOCH_US) << 12 | frac
+        (t.as_micros() as u64 + EPOCH_US) << 12 | frac
     }
 }
 
@@ -37,6 +41,44 @@ pub fn host_clock(id: u64) -> Option<ClockId> {
 
 /// Now on a clock, since its epoch.
 pub fn now(clock: ClockId) -> Duration {
-    let t = clock_gettime(clock);
-    Duration::new(t.tv_sec.max(0) as u64, t.tv_nsec as u32)
+    match virtual_now() {
+        Some(t) if matches!(clock, ClockId::Realtime | ClockId::RealtimeCoarse) => {
+            t + Duration::from_secs(VIRTUAL_START)
+        }
+        Some(t) => t,
+        None => {
+            let t = clock_gettime(clock);
+            Duration::new(t.tv_sec.max(0) as u64, t.tv_nsec as u32)
+        }
+    }
+}
+
+/// A point in time for deadlines.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Moment(Duration);
+
+impl Moment {
+    /// Now.
+    pub fn now() -> Moment {
+        Moment(now(ClockId::Monotonic))
+    }
+    /// `d` from now; so far away that it never comes if that is out of range.
+    pub fn after(d: Duration) -> Moment {
+        Moment::now() + d
+    }
+    /// Time from `earlier` to this one, zero if it was not earlier.
+    pub fn since(self, earlier: Moment) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+    /// Time from now on.
+    pub fn left(self) -> Duration {
+        self.since(Moment::now())
+    }
+}
+
+impl std::ops::Add<Duration> for Moment {
+    type Output = Moment;
+    fn add(self, d: Duration) -> Moment {
+        Moment(self.0.saturating_add(d))
+    }
 }

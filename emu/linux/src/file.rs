@@ -4,6 +4,10 @@
 //! without a CPU ([`Wait`]).
 
 use crate::errno::Errno;
+use crate::object::epoll::Epoll;
+use crate::object::eventfd::EventFd;
+use crate::object::timerfd::TimerFd;
+use crate::object::{Object, pipe};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, OFlags};
@@ -18,6 +22,10 @@ pub enum Wait {
     Readable,
     /// The file can be written.
     Writable,
+    /// The pipe has room for this many bytes.
+    Room(usize),
+    /// This can be added to the eventfd.
+    Add(u64),
 }
 
 impl Wait {
@@ -25,7 +33,7 @@ impl Wait {
     pub fn events(self) -> PollFlags {
         match self {
             Wait::Readable => PollFlags::IN,
-            Wait::Writable => PollFlags::OUT,
+            _ => PollFlags::OUT,
         }
     }
 }
@@ -45,8 +53,14 @@ enum Handle {
 pub(crate) enum Kind {
     /// Nothing: the host descriptor does it all.
     Plain,
-    /// Reads and writes are 8-byte counters in the byte order of the reader (eventfd, timerfd).
-    Counter,
+    /// One end of a pipe.
+    Pipe(pipe::End),
+    /// An eventfd.
+    Event(EventFd),
+    /// A timerfd.
+    Timer(TimerFd),
+    /// An epoll.
+    Epoll(Epoll),
     /// A file of /proc, written when it was opened.
     Proc,
     /// A directory of /proc: names, and how many have been read.
@@ -126,6 +140,44 @@ impl OpenFile {
         }
     }
 
+    /// The object of our own that it is, if it is one.
+    pub(crate) fn object(&self) -> Option<&dyn Object> {
+        match &self.kind {
+            Kind::Pipe(o) => Some(o),
+            Kind::Event(o) => Some(o),
+            Kind::Timer(o) => Some(o),
+            Kind::Epoll(o) => Some(o),
+            Kind::Plain | Kind::Proc | Kind::Listing(_) => None,
+        }
+    }
+    /// The epoll that it is, if it is one.
+    pub(crate) fn epoll(&self) -> Option<&Epoll> {
+        match &self.kind {
+            Kind::Epoll(e) => Some(e),
+            _ => None,
+        }
+    }
+    /// Whether what a call waits for has happened to an object of our own.
+    pub(crate) fn satisfies(&self, wait: Wait) -> bool {
+        match (&self.kind, wait) {
+            (Kind::Pipe(p), Wait::Room(n)) => p.has_room(n, true),
+            (Kind::Pipe(p), Wait::Writable) => p.has_room(1, false),
+            (Kind::Event(e), Wait::Add(v)) => e.has_room(v),
+            _ => self
+                .object()
+                .is_none_or(|o| o.events().intersects(wait.events() | PollFlags::HUP | PollFlags::ERR)),
+        }
+    }
+
+    /// What a try of an object of our own came to: it waits, or says EAGAIN.
+    fn or_wait<T>(&self, done: Option<T>, wait: Wait) -> Try<T> {
+        match done {
+            Some(v) => Ok(Ok(v)),
+            None if self.nonblocking() => Err(Errno::EAGAIN),
+            None => Ok(Err(wait)),
+        }
+    }
+
     /// Whether O_NONBLOCK is set, as the guest sees it.
     pub fn nonblocking(&self) -> bool {
         *self.nonblocking.lock().unwrap_or_else(PoisonError::into_inner)
@@ -175,31 +227,45 @@ impl OpenFile {
 
     /// Reads at the file position.
     pub fn try_read(&self, buf: &mut [u8]) -> Try<usize> {
-        match self.ready(Wait::Readable)? {
-            Ok(()) => {
-                let n = rustix::io::read(self.fd(), &mut *buf)?;
-                if matches!(self.kind, Kind::Counter) && n == 8 {
-                    buf[..8].reverse();
-                }
-                Ok(Ok(n))
+        let counter = match &self.kind {
+            Kind::Pipe(p) => return self.or_wait(p.read(buf)?, Wait::Readable),
+            Kind::Epoll(_) => return Err(Errno::EINVAL),
+            Kind::Event(_) | Kind::Timer(_) if buf.len() < 8 => return Err(Errno::EINVAL),
+            Kind::Event(e) => e.read(),
+            Kind::Timer(t) => t.read(),
+            Kind::Plain | Kind::Proc | Kind::Listing(_) => {
+                return Ok(match self.ready(Wait::Readable)? {
+                    Ok(()) => Ok(rustix::io::read(self.fd(), buf)?),
+                    Err(w) => Err(w),
+                });
             }
-            Err(w) => Ok(Err(w)),
+        };
+        if let Some(v) = counter {
+            buf[..8].copy_from_slice(&v.to_be_bytes());
         }
+        self.or_wait(counter.map(|_| 8), Wait::Readable)
     }
 
-    /// Writes at the file position, perhaps only a part.
-    pub fn try_write(&self, buf: &[u8]) -> Try<usize> {
-        if let (Kind::Counter, Some(Ok(b))) = (&self.kind, buf.get(..8).map(<[u8; 8]>::try_from)) {
-            let v = u64::from_be_bytes(b).to_ne_bytes();
-            return match self.ready(Wait::Writable)? {
-                Ok(()) => Ok(Ok(rustix::io::write(self.fd(), &v)?)),
-                Err(w) => Ok(Err(w)),
-            };
-        }
-        let part = if self.may_block { &buf[..buf.len().min(PIPE_CHUNK)] } else { buf };
-        match self.ready(Wait::Writable)? {
-            Ok(()) => Ok(Ok(rustix::io::write(self.fd(), part)?)),
-            Err(w) => Ok(Err(w)),
+    /// Writes at the file position, perhaps only a part; to a pipe all or nothing if `whole`.
+    pub fn try_write(&self, buf: &[u8], whole: bool) -> Try<usize> {
+        match &self.kind {
+            Kind::Pipe(p) => {
+                let wait = if whole { Wait::Room(buf.len()) } else { Wait::Writable };
+                self.or_wait(p.write(buf, whole)?, wait)
+            }
+            Kind::Event(e) => {
+                let b = buf.get(..8).and_then(|b| b.try_into().ok()).ok_or(Errno::EINVAL)?;
+                let v = u64::from_be_bytes(b);
+                self.or_wait(e.write(v)?.map(|()| 8), Wait::Add(v))
+            }
+            Kind::Timer(_) | Kind::Epoll(_) => Err(Errno::EINVAL),
+            Kind::Plain | Kind::Proc | Kind::Listing(_) => {
+                let part = if self.may_block { &buf[..buf.len().min(PIPE_CHUNK)] } else { buf };
+                Ok(match self.ready(Wait::Writable)? {
+                    Ok(()) => Ok(rustix::io::write(self.fd(), part)?),
+                    Err(w) => Err(w),
+                })
+            }
         }
     }
 }

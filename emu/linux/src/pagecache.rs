@@ -5,17 +5,18 @@ use crate::file::OpenFile;
 use crate::load::HostFile;
 use crate::system::System;
 use racewalk_mm::FileObject;
+use racewalk_sched::{Mutex, MutexGuard};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// A mapped file and what it is read from.
-type Mapped = (Weak<FileObject>, Weak<HostFile>);
+/// A mapped file and what it is read from. Held here, so that whoever reads the file finds it until it has been
+/// written back.
+type Mapped = (Arc<FileObject>, Arc<HostFile>);
 
 /// The files that are or were mapped.
 #[derive(Default)]
 pub(crate) struct PageCache {
-    // A host lock: never held across a scheduling point.
     objects: Mutex<HashMap<(u64, u64), Mapped>>,
     /// Some file was mapped: reads and writes have to look.
     used: AtomicBool,
@@ -23,14 +24,14 @@ pub(crate) struct PageCache {
 
 impl PageCache {
     fn objects(&self) -> MutexGuard<'_, HashMap<(u64, u64), Mapped>> {
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+        self.objects.lock("pagecache.files")
     }
 
     fn of(&self, f: &OpenFile) -> Option<Arc<FileObject>> {
         if !self.used.load(Ordering::SeqCst) {
             return None;
         }
-        self.objects().get(&f.id?).and_then(|m| m.0.upgrade())
+        self.objects().get(&f.id?).map(|m| m.0.clone())
     }
 }
 
@@ -44,16 +45,15 @@ impl System {
         };
         self.page_cache.used.store(true, Ordering::SeqCst);
         let mut objects = self.page_cache.objects();
-        if let Some((o, h)) = objects.get(&id).and_then(|(o, h)| Some((o.upgrade()?, h.upgrade()?))) {
+        if let Some((o, h)) = objects.get(&id) {
             if writable {
                 h.make_writable(host);
             }
-            return Ok(o);
+            return Ok(o.clone());
         }
         let h = HostFile::new(host, name, writable);
         let o = FileObject::new(&self.kernel, h.clone());
-        objects.retain(|_, m| m.0.strong_count() != 0);
-        objects.insert(id, (Arc::downgrade(&o), Arc::downgrade(&h)));
+        objects.insert(id, (o.clone(), h));
         Ok(o)
     }
 
@@ -61,6 +61,22 @@ impl System {
     pub(crate) fn before_read(&self, f: &OpenFile) {
         if let Some(o) = self.page_cache.of(f) {
             self.write_back(&o);
+        }
+    }
+
+    /// Some mapping went: writes files back that are mapped no more, and forgets them. Whoever looks for one of them
+    /// waits meanwhile.
+    pub(crate) fn after_unmap(&self) {
+        if !self.page_cache.used.load(Ordering::SeqCst) {
+            return;
+        }
+        let mut objects = self.page_cache.objects();
+        let unmapped = |m: &Mapped| Arc::strong_count(&m.0) == 1;
+        let ids: Vec<_> = objects.iter().filter(|(_, m)| unmapped(m)).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some((o, _)) = objects.remove(&id) {
+                self.write_back(&o);
+            }
         }
     }
 
@@ -87,20 +103,14 @@ impl System {
     pub(crate) fn after_truncate(&self, f: &OpenFile, size: u64) -> Result<(), Errno> {
         let Some(o) = self.page_cache.of(f) else { return Ok(()) };
         o.truncate(size)?;
-        self.mm.truncate_object(&o, size).map_err(|e| e.errno().into())
+        self.mm.truncate_object(&o, size).map_err(|e| e.errno())
     }
 
     /// Writes all mapped files back.
     pub(crate) fn sync_files(&self) {
-        let all: Vec<_> = self.page_cache.objects().values().filter_map(|m| m.0.upgrade()).collect();
+        let all: Vec<_> = self.page_cache.objects().values().map(|m| m.0.clone()).collect();
         for o in all {
             self.write_back(&o);
         }
-    }
-}
-
-impl From<racewalk_mm::MmError> for Errno {
-    fn from(e: racewalk_mm::MmError) -> Errno {
-        e.errno().into()
     }
 }

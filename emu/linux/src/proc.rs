@@ -130,6 +130,9 @@ pub(crate) fn find(t: &Task, path: &Path) -> Result<Found, Errno> {
         name => match name.strip_prefix("fd/").map(str::parse) {
             Some(Ok(n)) => {
                 let f = s.files.get(n).map_err(|_| Errno::ENOENT)?;
+                if f.object().is_some() {
+                    return s.not_modelled("opening a pipe by its name in /proc/self/fd", Errno::ENXIO);
+                }
                 return Ok(Found::Path(host_path(f.fd())));
             }
             _ => return s.not_modelled(format!("/proc/self/{name}"), Errno::ENOENT),

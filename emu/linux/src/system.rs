@@ -1,6 +1,6 @@
 //! One machine running one process: everything its tasks share, and how it starts and ends.
 
-use crate::clock::HostClock;
+use crate::clock::GuestClock;
 use crate::elf::{self, ElfError};
 use crate::errno::Errno;
 use crate::file::Files;
@@ -107,6 +107,8 @@ pub enum StartError {
 
 /// How long the RCU thread sleeps when nothing is pending.
 const RCU_WAIT: std::time::Duration = std::time::Duration::from_millis(5);
+/// The same in virtual time, which a guest's sleep may let pass by the hour.
+const RCU_WAIT_CONTROLLED: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How long a speculative walker rests after a burst of walks.
 const SPECULATION_PAUSE: std::time::Duration = std::time::Duration::from_micros(100);
@@ -154,6 +156,8 @@ pub struct System {
     pub(crate) comm: Mutex<Vec<u8>>,
     /// Soft and hard resource limits.
     pub(crate) limits: Mutex<[(u64, u64); 16]>,
+    /// What changes of pipes and their like are announced through.
+    pub(crate) changes: Arc<crate::object::Changes>,
     /// Mapped files.
     pub(crate) page_cache: PageCache,
     cwd: Mutex<Arc<OwnedFd>>,
@@ -188,7 +192,7 @@ impl System {
         let kernel = Kernel::new(ram, cpus.clone(), config).map_err(|e| machine(e.to_string()))?;
         let cache = CodeCache::<S390x>::new(cpus.clone(), o.mode, o.code_bytes)
             .map_err(|e| machine(e.to_string()))?;
-        let clock = Arc::new(HostClock);
+        let clock = Arc::new(GuestClock);
         let vcpu = |n| {
             let mmu = PortMmu::new(cpus.clone(), n, clock.clone());
             Vcpu::new(Core::new(Box::new(mmu), cpus.signal_word(n)), cache.clone())
@@ -222,6 +226,7 @@ impl System {
             stack_top: AtomicU64::new(0),
             comm: Mutex::new(comm),
             limits: Mutex::new(crate::syscall::first_limits()),
+            changes: Arc::default(),
             page_cache: PageCache::default(),
             cwd: Mutex::new(Arc::new(cwd)),
             umask: AtomicU32::new(rustix::process::umask(rustix::fs::Mode::empty()).bits()),
@@ -276,8 +281,8 @@ impl System {
     }
 
     /// Runs the same in one controlled schedule: every task of the guest, the RCU thread and the speculative walkers
-    /// are coroutines on this host thread, and `policy` decides who goes on at each scheduling point. What comes from
-    /// outside (clocks, host files) is not part of the schedule.
+    /// are coroutines on this host thread, and `policy` decides who goes on at each scheduling point. Time is virtual.
+    /// What comes from outside (host files) is not part of the schedule.
     pub fn run_controlled(
         self: &Arc<Self>,
         first: Task,
@@ -292,13 +297,13 @@ impl System {
                 while s.live() != 0 {
                     let news = s.kernel.rcu_news();
                     s.kernel.rcu_poll();
-                    s.kernel.rcu_wait(news, RCU_WAIT);
+                    s.kernel.rcu_wait(news, RCU_WAIT_CONTROLLED);
                 }
             });
             for cpu in (0..sys.cpus.count()).filter(|_| sys.speculates) {
                 let s = sys.clone();
                 let mut w = racewalk_cpu::SpeculativeWalker::new(cpu, 1);
-                controlled::spawn(format!("walker {cpu}"), move || {
+                controlled::spawn_background(format!("walker {cpu}"), move || {
                     while s.live() != 0 && w.step(&s.cpus).is_ok() {
                         racewalk_sched::point("walker.rest");
                     }

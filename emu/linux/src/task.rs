@@ -1,5 +1,6 @@
 //! A task: one guest thread, its registers, and the loop that runs it.
 
+use crate::clock::Moment;
 use crate::errno::{Errno, SysResult};
 use crate::file::{OpenFile, Wait};
 use crate::signal::{self, AltStack, Info, Interrupted, Interruption, Queue};
@@ -13,7 +14,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Instructions that a task may run while another waits for its CPU.
 const SLICE: u64 = 1 << 20;
@@ -63,6 +64,11 @@ impl TaskShared {
         if key != 0 {
             racewalk_sched::wake(key);
         }
+        self.ring();
+    }
+
+    /// Calls the task out of a host poll, if it is in one.
+    pub(crate) fn ring(&self) {
         if self.polling.load(Ordering::SeqCst)
             && let Some(Some(bell)) = self.bell.get()
         {
@@ -119,9 +125,11 @@ pub struct Task {
     /// The call that a signal cut short, until it is ended or made again.
     pub(crate) interrupted: Option<Interrupted>,
     /// When the sleep ends whose call is made again.
-    pub(crate) deadline: Option<Instant>,
+    pub(crate) deadline: Option<Moment>,
     /// Cleared and woken when the task ends.
     pub clear_child_tid: u64,
+    /// Address of the list of robust futexes, zero if there is none.
+    pub(crate) robust_list: u64,
     /// Alternate signal stack.
     pub(crate) altstack: AltStack,
     ended: bool,
@@ -142,6 +150,7 @@ impl Task {
             interrupted: None,
             deadline: None,
             clear_child_tid: 0,
+            robust_list: 0,
             altstack: AltStack::NONE,
             ended: false,
             slice: CHECK_SLICE,
@@ -161,6 +170,7 @@ impl Task {
             interrupted: None,
             deadline: None,
             clear_child_tid: 0,
+            robust_list: 0,
             altstack: AltStack::NONE,
             ended: false,
             slice: CHECK_SLICE,
@@ -312,12 +322,78 @@ impl Task {
         }
     }
 
-    /// Waits without a CPU until one of some host files is ready. `fds` are the files with the events wanted; the
-    /// answer has the events of each.
-    pub(crate) fn host_poll(
+    /// Waits without a CPU until one of some files is ready. `files` come with the events wanted; the answer has the
+    /// events of each.
+    pub(crate) fn poll_files(
+        &mut self,
+        files: &[(Arc<OpenFile>, PollFlags)],
+        timeout: Option<Duration>,
+    ) -> Result<(Woken, Vec<PollFlags>), Errno> {
+        /// How often host files are looked at in a controlled run in which others go on.
+        const LOOK: Duration = Duration::from_millis(1);
+        let end = timeout.map(Moment::after);
+        let changes = self.sys.changes.clone();
+        let mut host = Vec::new();
+        let mut host_of = Vec::new();
+        let mut own = false;
+        for (i, (f, e)) in files.iter().enumerate() {
+            own |= f.object().is_some();
+            let e = match (f.object(), f.epoll()) {
+                (None, _) => *e,
+                (_, Some(p)) if p.watches_host() => PollFlags::IN,
+                _ => continue,
+            };
+            host.push((f.clone(), e));
+            host_of.push(i);
+        }
+        if !own {
+            return self.host_poll(&host, timeout, None);
+        }
+        let always = PollFlags::HUP | PollFlags::ERR;
+        loop {
+            let seen = changes.count();
+            let object = |(f, e): &(Arc<OpenFile>, PollFlags)| match f.object() {
+                Some(o) => o.events() & (*e | always),
+                None => PollFlags::empty(),
+            };
+            let mut events: Vec<PollFlags> = files.iter().map(object).collect();
+            let ready = events.iter().any(|e| !e.is_empty());
+            let over = end.is_some_and(|e| Moment::now() >= e);
+            let due = files.iter().filter_map(|(f, _)| f.object()?.due()).min();
+            let until = end.into_iter().chain(due).min().map(Moment::left);
+            let simply = host.is_empty() || racewalk_sched::controlled::active();
+            let limit = if ready || over || simply { Some(Duration::ZERO) } else { until };
+            let mut woken = Woken::TimedOut;
+            if !host.is_empty() {
+                let found;
+                (woken, found) = self.host_poll(&host, limit, Some(seen))?;
+                for (&i, e) in host_of.iter().zip(found) {
+                    events[i] |= e;
+                }
+            }
+            if events.iter().any(|e| !e.is_empty()) {
+                return Ok((Woken::Done, events));
+            }
+            if over || woken == Woken::Interrupted {
+                return Ok((if over { Woken::TimedOut } else { woken }, events));
+            }
+            if simply {
+                let until = if host.is_empty() { until } else { until.into_iter().chain([LOOK]).min() };
+                let same = changes.clone();
+                if self.sleep(changes.key(), until, move || same.count() == seen) == Woken::Interrupted {
+                    return Ok((Woken::Interrupted, events));
+                }
+            }
+        }
+    }
+
+    /// [`poll_files`](Self::poll_files) of host files only; also ends when there are other than `seen` changes of
+    /// objects.
+    fn host_poll(
         &mut self,
         fds: &[(Arc<OpenFile>, PollFlags)],
         timeout: Option<Duration>,
+        seen: Option<u64>,
     ) -> Result<(Woken, Vec<PollFlags>), Errno> {
         let shared = self.shared.clone();
         let bell = shared
@@ -326,21 +402,25 @@ impl Task {
         let bell = bell.as_ref().ok_or(Errno::EMFILE)?;
         let mut list: Vec<PollFd<'_>> = vec![PollFd::new(bell, PollFlags::IN)];
         list.extend(fds.iter().map(|(f, e)| PollFd::from_borrowed_fd(f.fd(), *e)));
-        let end = timeout.map(|t| Instant::now() + t);
+        let end = timeout.map(Moment::after);
         let block = timeout != Some(Duration::ZERO);
         if block {
             self.drop_cpu();
         }
         shared.polling.store(true, Ordering::SeqCst);
+        if seen.is_some() {
+            self.sys.changes.enter_poll(&shared);
+        }
         let woken: Result<Woken, Errno> = loop {
             let stop = block && (self.sys.ending() || shared.noticed());
+            let changed = seen.is_some_and(|n| self.sys.changes.count() != n);
             let left = match end {
-                _ if stop => Some(Duration::ZERO),
+                _ if stop || changed => Some(Duration::ZERO),
                 None => None,
-                Some(e) => Some(e.saturating_duration_since(Instant::now())),
+                Some(e) => Some(e.left()),
             };
             let t = left.map(|l| rustix::event::Timespec {
-                tv_sec: l.as_secs() as i64,
+                tv_sec: i64::try_from(l.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: l.subsec_nanos() as i64,
             });
             let r = rustix::event::poll(&mut list, t.as_ref());
@@ -350,10 +430,14 @@ impl Task {
             match r {
                 Err(e) if e != rustix::io::Errno::INTR => break Err(e.into()),
                 _ if stop => break Ok(Woken::Interrupted),
-                _ if end.is_some_and(|e| Instant::now() >= e) => break Ok(Woken::TimedOut),
+                _ if changed => break Ok(Woken::Done),
+                _ if end.is_some_and(|e| Moment::now() >= e) || !block => break Ok(Woken::TimedOut),
                 _ => {}
             }
         };
+        if seen.is_some() {
+            self.sys.changes.leave_poll(&shared);
+        }
         shared.polling.store(false, Ordering::SeqCst);
         let _ = rustix::io::read(bell, &mut [0u8; 8]);
         let events = list[1..].iter().map(|p| p.revents()).collect();
@@ -363,11 +447,25 @@ impl Task {
         Ok((woken?, events))
     }
 
-    /// Waits without a CPU until a host file is ready. A signal cuts it short.
+    /// Waits without a CPU until a file is ready. A signal cuts it short.
     pub fn wait_file(&mut self, file: &Arc<OpenFile>, wait: Wait) -> Result<(), Errno> {
-        match self.host_poll(&[(file.clone(), wait.events())], None)?.0 {
-            Woken::Interrupted => Err(Errno::ERESTARTSYS),
-            _ => Ok(()),
+        if file.object().is_none() {
+            return match self.host_poll(&[(file.clone(), wait.events())], None, None)?.0 {
+                Woken::Interrupted => Err(Errno::ERESTARTSYS),
+                _ => Ok(()),
+            };
+        }
+        let changes = self.sys.changes.clone();
+        loop {
+            let seen = changes.count();
+            if file.satisfies(wait) {
+                return Ok(());
+            }
+            let due = file.object().and_then(|o| o.due()).map(Moment::left);
+            let same = changes.clone();
+            if self.sleep(changes.key(), due, move || same.count() == seen) == Woken::Interrupted {
+                return Err(Errno::ERESTARTSYS);
+            }
         }
     }
 
@@ -522,6 +620,9 @@ impl Task {
         let left = self.sys.pending.set();
         if left != 0 && !self.sys.ending() {
             self.sys.notify_any(left);
+        }
+        if !self.sys.ending() {
+            self.release_robust();
         }
         if self.clear_child_tid != 0 && !self.sys.ending() {
             let addr = self.clear_child_tid;

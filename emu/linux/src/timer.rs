@@ -1,12 +1,13 @@
 //! Interval timers and POSIX timers: deadlines, and a host thread that sleeps until the next one.
 
+use crate::clock::Moment;
 use crate::errno::Errno;
 use crate::signal::{Info, SIGALRM};
 use crate::system::System;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The timer of `setitimer(ITIMER_REAL)` and `alarm`.
 pub(crate) const REAL: u32 = u32::MAX;
@@ -28,7 +29,7 @@ pub(crate) enum Notify {
 struct Timer {
     clock: u64,
     notify: Notify,
-    expires: Option<Instant>,
+    expires: Option<Moment>,
     interval: Duration,
     /// Expiries since the pending signal was sent.
     missed: u32,
@@ -134,7 +135,7 @@ impl Timers {
             }
             let t = s.timers.get_mut(&id).ok_or(Errno::EINVAL)?;
             let old = (left(t), t.interval);
-            t.expires = first.and_then(|f| Instant::now().checked_add(f));
+            t.expires = first.map(Moment::after);
             t.interval = interval;
             t.missed = 0;
             let start = t.expires.is_some() && !s.running;
@@ -156,8 +157,8 @@ impl Timers {
     }
 
     /// Re-arms what is due and says what it does, and when the next one is due.
-    fn due(&self, sys: &System) -> (Vec<(u32, Notify)>, Option<Instant>) {
-        let now = Instant::now();
+    fn due(&self, sys: &System) -> (Vec<(u32, Notify)>, Option<Moment>) {
+        let now = Moment::now();
         let mut s = self.state();
         let mut fired = Vec::new();
         for (&id, t) in &mut s.timers {
@@ -166,9 +167,9 @@ impl Timers {
             t.expires = if t.interval.is_zero() {
                 None
             } else {
-                let n = now.duration_since(at).as_nanos() / t.interval.as_nanos() + 1;
+                let n = now.since(at).as_nanos() / t.interval.as_nanos() + 1;
                 times = u32::try_from(n).unwrap_or(u32::MAX);
-                t.interval.checked_mul(times).and_then(|d| at.checked_add(d))
+                Some(at + t.interval.saturating_mul(times))
             };
             let queued = match t.notify {
                 Notify::Signal { task: Some(tid), .. } => {
@@ -189,8 +190,7 @@ impl Timers {
 
 fn left(t: &Timer) -> Duration {
     // A timer that is armed never says zero.
-    t.expires
-        .map_or(Duration::ZERO, |e| e.saturating_duration_since(Instant::now()).max(Duration::from_micros(1)))
+    t.expires.map_or(Duration::ZERO, |e| e.left().max(Duration::from_micros(1)))
 }
 
 fn run(sys: &Arc<System>) {
@@ -215,8 +215,7 @@ fn run(sys: &Arc<System>) {
         }
         if let Some(at) = next {
             let key = std::ptr::from_ref(&timers.changes) as usize;
-            let wait = at.saturating_duration_since(Instant::now());
-            racewalk_sched::wait_while_timeout(key, "timer.wait", wait, || {
+            racewalk_sched::wait_while_timeout(key, "timer.wait", at.left(), || {
                 timers.changes.load(SeqCst) == seen && !sys.ending()
             });
         }

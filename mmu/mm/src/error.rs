@@ -1,64 +1,7 @@
 //! What can go wrong in the hosted mm.
 
+pub use crate::errno::Errno;
 use racewalk_ram::{Kva, RamError};
-use std::fmt;
-
-/// A Linux error number (the positive value); the same on every host.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Errno(pub u16);
-
-macro_rules! errnos {
-    ($($(#[$doc:meta])* $name:ident = $n:literal),* $(,)?) => {
-        impl Errno {
-            $($(#[$doc])* pub const $name: Errno = Errno($n);)*
-            /// The symbolic name, or `"E?"`.
-            pub fn name(self) -> &'static str {
-                match self.0 { $($n => stringify!($name),)* _ => "E?" }
-            }
-        }
-    };
-}
-
-errnos! {
-    /// Operation not permitted.
-    EPERM = 1,
-    /// Input/output error.
-    EIO = 5,
-    /// Try again.
-    EAGAIN = 11,
-    /// Out of memory.
-    ENOMEM = 12,
-    /// Permission denied.
-    EACCES = 13,
-    /// Bad address.
-    EFAULT = 14,
-    /// Device or resource busy.
-    EBUSY = 16,
-    /// File exists.
-    EEXIST = 17,
-    /// No such device; also what a mapping that is not modelled answers.
-    ENODEV = 19,
-    /// Invalid argument.
-    EINVAL = 22,
-    /// Function not implemented.
-    ENOSYS = 38,
-    /// Value too large for the data type.
-    EOVERFLOW = 75,
-    /// Operation not supported.
-    EOPNOTSUPP = 95,
-}
-
-impl fmt::Debug for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}({})", self.name(), self.0)
-    }
-}
-
-impl fmt::Display for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// An error of the hosted mm.
 #[derive(Debug, thiserror::Error)]

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod buddy;
+mod errno;
 mod error;
 mod fault;
 mod file;

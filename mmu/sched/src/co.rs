@@ -8,6 +8,7 @@ use crate::{CONTROLLED, Cancelled, Label, set_this_cpu, this_cpu};
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use std::cell::{Cell, RefCell};
+use std::time::Duration;
 
 /// What a task is told when it goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,7 +21,7 @@ enum Resume {
 /// What a task says when it stops.
 enum Pause {
     At(Label),
-    Blocked { key: usize, label: Label, timeout: bool },
+    Blocked { key: usize, label: Label, until: Option<Duration> },
 }
 
 type Task = Coroutine<Resume, Pause, Result<(), String>, DefaultStack>;
@@ -28,7 +29,7 @@ type Task = Coroutine<Resume, Pause, Result<(), String>, DefaultStack>;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Status {
     Runnable(Resume),
-    Blocked { key: usize, label: Label, timeout: bool },
+    Blocked { key: usize, label: Label, until: Option<Duration> },
     Running,
     Done,
 }
@@ -38,12 +39,19 @@ struct Slot {
     status: Status,
     task: Option<Task>,
     cpu: u32,
+    background: bool,
+}
+
+struct Spawned {
+    name: String,
+    f: Box<dyn FnOnce()>,
+    background: bool,
 }
 
 #[derive(Default)]
 struct Shared {
     /// Tasks spawned since the scheduler last looked.
-    spawned: Vec<(String, Box<dyn FnOnce()>)>,
+    spawned: Vec<Spawned>,
     next_id: TaskId,
     /// Keys woken since the scheduler last looked.
     woken: Vec<usize>,
@@ -52,6 +60,7 @@ struct Shared {
 
 thread_local! {
     static YIELDER: Cell<*const Yielder<Resume, Pause>> = const { Cell::new(std::ptr::null()) };
+    static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     static CURRENT: Cell<TaskId> = const { Cell::new(0) };
     static SHARED: RefCell<Shared> = RefCell::default();
     static STACKS: RefCell<Vec<DefaultStack>> = const { RefCell::new(Vec::new()) };
@@ -80,14 +89,14 @@ pub(crate) fn switch(label: Label) -> Result<(), Cancelled> {
 }
 
 pub(crate) fn block(key: usize, label: Label) -> Result<(), Cancelled> {
-    match pause(Pause::Blocked { key, label, timeout: false }) {
+    match pause(Pause::Blocked { key, label, until: None }) {
         Resume::Cancel => Err(Cancelled),
         _ => Ok(()),
     }
 }
 
-pub(crate) fn block_timeout(key: usize, label: Label) -> Result<bool, Cancelled> {
-    match pause(Pause::Blocked { key, label, timeout: true }) {
+pub(crate) fn block_timeout(key: usize, label: Label, until: Duration) -> Result<bool, Cancelled> {
+    match pause(Pause::Blocked { key, label, until: Some(until) }) {
         Resume::Cancel => Err(Cancelled),
         Resume::TimedOut => Ok(false),
         Resume::Go => Ok(true),
@@ -98,6 +107,10 @@ pub(crate) fn wake(key: usize) {
     SHARED.with_borrow_mut(|s| s.woken.push(key));
 }
 
+pub(crate) fn now() -> Duration {
+    NOW.get()
+}
+
 pub(crate) fn cancel() {
     SHARED.with_borrow_mut(|s| s.cancelled = true);
 }
@@ -106,10 +119,10 @@ pub(crate) fn current() -> TaskId {
     CURRENT.get()
 }
 
-pub(crate) fn spawn(name: String, f: Box<dyn FnOnce()>) -> TaskId {
+pub(crate) fn spawn(name: String, f: Box<dyn FnOnce()>, background: bool) -> TaskId {
     assert!(CONTROLLED.get(), "spawn outside a controlled run");
     SHARED.with_borrow_mut(|s| {
-        s.spawned.push((name, f));
+        s.spawned.push(Spawned { name, f, background });
         s.next_id += 1;
         s.next_id - 1
     })
@@ -142,7 +155,9 @@ fn message(p: &(dyn std::any::Any + Send)) -> String {
 pub(crate) fn run(config: Config, policy: &mut dyn Policy, main: Box<dyn FnOnce()>) -> Outcome {
     assert!(!CONTROLLED.get(), "a controlled run inside a controlled run");
     let mut slots: Vec<Slot> = Vec::new();
-    SHARED.set(Shared { spawned: vec![("main".into(), main)], next_id: 1, ..Shared::default() });
+    let first = Spawned { name: "main".into(), f: main, background: false };
+    SHARED.set(Shared { spawned: vec![first], next_id: 1, ..Shared::default() });
+    NOW.set(Duration::ZERO);
     let host_cpu = this_cpu();
     let mut choices = Vec::new();
     let mut points = 0;
@@ -152,9 +167,9 @@ pub(crate) fn run(config: Config, policy: &mut dyn Policy, main: Box<dyn FnOnce(
     loop {
         let (spawned, woken, cancelled) = SHARED
             .with_borrow_mut(|s| (std::mem::take(&mut s.spawned), std::mem::take(&mut s.woken), s.cancelled));
-        for (name, f) in spawned {
-            let task = Some(make(f, config.stack));
-            slots.push(Slot { name, status: Status::Runnable(Resume::Go), task, cpu: crate::NO_CPU });
+        for Spawned { name, f, background } in spawned {
+            let (task, status) = (Some(make(f, config.stack)), Status::Runnable(Resume::Go));
+            slots.push(Slot { name, status, task, cpu: crate::NO_CPU, background });
         }
         for s in slots.iter_mut() {
             if let Status::Blocked { key, .. } = s.status
@@ -181,13 +196,19 @@ pub(crate) fn run(config: Config, policy: &mut dyn Policy, main: Box<dyn FnOnce(
         runnable.extend(
             (0..slots.len() as u32).filter(|&i| matches!(slots[i as usize].status, Status::Runnable(_))),
         );
-        if runnable.is_empty() {
-            if slots.iter().all(|s| matches!(s.status, Status::Done)) {
-                break;
-            }
-            // Nothing can run: the first wait with a timeout expires; without one it is a deadlock.
-            let timed = slots.iter_mut().find(|s| matches!(s.status, Status::Blocked { timeout: true, .. }));
-            if let Some(s) = timed {
+        let rest = |s: &Slot| matches!(s.status, Status::Done);
+        if slots.iter().all(rest) {
+            break;
+        }
+        let idle = runnable.iter().all(|&i| slots[i as usize].background);
+        if idle && !slots.iter().all(|s| s.background || rest(s)) {
+            // Nothing can run: time passes until the first timeout expires; without one it is a deadlock.
+            let timed = slots.iter_mut().filter_map(|s| match s.status {
+                Status::Blocked { until: Some(t), .. } => Some((t, s)),
+                _ => None,
+            });
+            if let Some((t, s)) = timed.min_by_key(|(t, _)| *t) {
+                NOW.set(NOW.get().max(t));
                 s.status = Status::Runnable(Resume::TimedOut);
                 continue;
             }
@@ -228,9 +249,9 @@ pub(crate) fn run(config: Config, policy: &mut dyn Policy, main: Box<dyn FnOnce(
                 slot.status =
                     Status::Runnable(if how == Resume::Cancel { Resume::Cancel } else { Resume::Go });
             }
-            CoroutineResult::Yield(Pause::Blocked { key, label, timeout }) => {
+            CoroutineResult::Yield(Pause::Blocked { key, label, until }) => {
                 last = Some((t, label));
-                slot.status = Status::Blocked { key, label, timeout };
+                slot.status = Status::Blocked { key, label, until };
             }
             CoroutineResult::Return(r) => {
                 last = None;
@@ -252,7 +273,7 @@ pub(crate) fn run(config: Config, policy: &mut dyn Policy, main: Box<dyn FnOnce(
 #[cfg(test)]
 mod tests {
     use crate::controlled::*;
-    use crate::{Mutex, point, wait_while, wake};
+    use crate::{Mutex, point, virtual_now, wait_while, wait_while_timeout, wake};
     use std::cell::RefCell;
     use std::rc::Rc;
     use std::sync::Arc;
@@ -339,5 +360,32 @@ mod tests {
             spawn("bad", || panic!("as it should"));
         });
         assert_eq!(out.end, End::Panicked("bad".into(), "as it should".into()));
+    }
+
+    /// Seen to fail with the first waiter in place of the first timeout, and without background tasks.
+    #[test]
+    fn time_passes_when_all_wait() {
+        let log = Rc::new(RefCell::new(Vec::new()));
+        let l = log.clone();
+        let out = run(Config::default(), &mut RoundRobin::default(), move || {
+            let left = Rc::new(std::cell::Cell::new(3));
+            for seconds in [30, 10, 20] {
+                let (l, left) = (l.clone(), left.clone());
+                spawn(format!("sleeper {seconds}"), move || {
+                    let t = std::time::Duration::from_secs(seconds);
+                    assert!(!wait_while_timeout(seconds as usize, "sleep", t, || true));
+                    l.borrow_mut().push(virtual_now().unwrap().as_secs());
+                    left.set(left.get() - 1);
+                });
+            }
+            spawn_background("walker", move || {
+                while left.get() != 0 {
+                    point("rest");
+                }
+            });
+        });
+        assert_eq!(out.end, End::Finished);
+        assert_eq!(*log.borrow(), [10, 20, 30]);
+        assert_eq!(virtual_now(), None);
     }
 }

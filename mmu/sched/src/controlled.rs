@@ -147,7 +147,15 @@ pub fn run(config: Config, policy: &mut dyn Policy, main: impl FnOnce() + 'stati
 /// # Panics
 /// Outside a controlled run.
 pub fn spawn(name: impl Into<String>, f: impl FnOnce() + 'static) -> TaskId {
-    co::spawn(name.into(), Box::new(f))
+    co::spawn(name.into(), Box::new(f), false)
+}
+
+/// The same for a task that never waits and ends when the others have ended: time passes although it can run.
+///
+/// # Panics
+/// Outside a controlled run.
+pub fn spawn_background(name: impl Into<String>, f: impl FnOnce() + 'static) -> TaskId {
+    co::spawn(name.into(), Box::new(f), true)
 }
 
 /// Ends the run: every task gets [`Cancelled`] at its next scheduling point.

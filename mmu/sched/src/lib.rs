@@ -63,8 +63,8 @@ pub fn wait_while(key: usize, label: Label, mut blocked: impl FnMut() -> bool) {
     }
 }
 
-/// Like [`wait_while`], but gives up after `timeout` (host time in free mode; in a controlled run the scheduler
-/// lets it expire when nothing else can run). Returns false if it gave up.
+/// Like [`wait_while`], but gives up after `timeout` (host time in free mode, [`virtual_now`] in a controlled
+/// run). Returns false if it gave up.
 pub fn wait_while_timeout(
     key: usize,
     label: Label,
@@ -72,8 +72,9 @@ pub fn wait_while_timeout(
     mut blocked: impl FnMut() -> bool,
 ) -> bool {
     if CONTROLLED.get() {
+        let until = co::now().saturating_add(timeout);
         while blocked() {
-            match co::block_timeout(key, label) {
+            match co::block_timeout(key, label, until) {
                 Ok(true) => {}
                 Ok(false) => return !blocked(),
                 Err(c) => std::panic::resume_unwind(Box::new(c)),
@@ -83,6 +84,12 @@ pub fn wait_while_timeout(
     } else {
         park::wait_while(key, blocked, Some(timeout))
     }
+}
+
+/// The time of a controlled run since its start; `None` in free mode. It passes only when no task can run, up to the
+/// first timeout of a wait: a run does not depend on the host's clock.
+pub fn virtual_now() -> Option<std::time::Duration> {
+    CONTROLLED.get().then(co::now)
 }
 
 /// Makes everyone who waits for `key` look again.

@@ -23,7 +23,7 @@ pub(crate) fn wait_while(key: usize, mut blocked: impl FnMut() -> bool, timeout:
         return true;
     }
     let b = bucket(key);
-    let end = timeout.map(|t| Instant::now() + t);
+    let end = timeout.and_then(|t| Instant::now().checked_add(t));
     let mut gate = b.gate.lock().unwrap_or_else(PoisonError::into_inner);
     // Announced before the condition is looked at again: a waker that changed it before sees us, one that changes
     // it after finds the gate locked until we sleep.

@@ -505,6 +505,13 @@ impl Backend for Translator<'_> {
         Ok(self.work.emit_helper(h, args))
     }
 
+    fn late(&mut self, _: &'static Helper) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn late_mask(&mut self, _: Slot, _: u64) -> V {
+        V::K(0)
+    }
     fn rotate_windows(&mut self, _by: i8) {
         self.work.bail = true
     }

@@ -7,7 +7,7 @@ use rustc_apfloat::{Float, FloatConvert, Round, Status, StatusAnd};
 use std::cmp::Ordering;
 
 /// A format as this module needs it.
-trait Format: Float {
+pub(super) trait Format: Float {
     /// Bits in all.
     const WIDTH: u32;
     /// Bits of the stored fraction.
@@ -49,7 +49,7 @@ fn propagate<F: Format>(args: &[u128]) -> Option<(u128, u64)> {
 }
 
 /// A rounding mode of the library, and whether to round to odd on top of it.
-fn mode(rm: u64) -> (Round, bool) {
+pub(super) fn mode(rm: u64) -> (Round, bool) {
     match rm & 7 {
         1 => (Round::TowardZero, false),
         2 => (Round::TowardPositive, false),
@@ -233,7 +233,7 @@ fn arithmetic<F: Format>(op: FpOp, rm: u64, a: &[u128; 3]) -> (u128, u64) {
             };
             rounded::<F>(rm, |r| F::from_i128_r(v, r), || 0)
         }
-        FpOp::Convert { .. } => (a[0], 0),
+        FpOp::Convert { .. } | FpOp::Unbounded { .. } => (a[0], 0),
     }
 }
 
@@ -254,19 +254,24 @@ fn convert<F: Format + FloatConvert<T>, T: Format>(v: u128, rm: u64) -> (u128, u
 }
 
 /// The format whose operands `op` takes, and the one it gives.
-fn formats(op: FpOp) -> (Fmt, Fmt) {
+pub(super) fn formats(op: FpOp) -> (Fmt, Fmt) {
     match op {
         FpOp::Add(f) | FpOp::Sub(f) | FpOp::Mul(f) | FpOp::Div(f) | FpOp::Sqrt(f) => (f, f),
         FpOp::MulAdd(f) | FpOp::MulSub(f) | FpOp::RoundInt { fmt: f, .. } => (f, f),
         FpOp::Convert { from, to } => (from, to),
+        FpOp::Unbounded { from, .. } => (from, from),
         FpOp::Cmp { fmt, .. } | FpOp::ToInt { fmt, .. } => (fmt, Fmt::F64),
         FpOp::FromInt { fmt, .. } => (Fmt::F64, fmt),
     }
 }
 
-/// Evaluates `op` in rounding mode `rm` (the numbers of [`super::Round`]). Operands and result as
+/// Evaluates `op` in rounding mode `rm` (the numbers of [`super::Round`]; [`super::trap`] says what else it may
+/// ask for). Operands and result as
 /// [`crate::Backend::fp`] says: `(high, low, flags)`.
 pub fn eval(op: FpOp, rm: u64, args: [u64; 6]) -> (u64, u64, u64) {
+    if rm & super::trap::MASKS != 0 {
+        return super::trap::eval(op, rm, args);
+    }
     match super::fast::eval(op, rm, &args) {
         Some((r, fl)) => (r, 0, fl),
         None => exact(op, rm, args),
@@ -276,15 +281,9 @@ pub fn eval(op: FpOp, rm: u64, args: [u64; 6]) -> (u64, u64, u64) {
 /// [`eval`] without the host's arithmetic.
 pub(super) fn exact(op: FpOp, rm: u64, args: [u64; 6]) -> (u64, u64, u64) {
     let (from, to) = formats(op);
-    let mut a = [0u128; 3];
-    for (k, v) in a.iter_mut().enumerate() {
-        *v = match from {
-            Fmt::F32 => args[k] as u32 as u128,
-            Fmt::F64 => args[k] as u128,
-            Fmt::F128 => (args[2 * k] as u128) << 64 | args[2 * k + 1] as u128,
-        };
-    }
+    let a = operands(from, args);
     let (r, fl) = match op {
+        FpOp::Unbounded { .. } => (super::trap::unbounded(op, rm, &a), 0),
         FpOp::Convert { from, to } => match (from, to) {
             (Fmt::F32, Fmt::F64) => convert::<Single, Double>(a[0], rm),
             (Fmt::F32, Fmt::F128) => convert::<Single, Quad>(a[0], rm),
@@ -305,7 +304,21 @@ pub(super) fn exact(op: FpOp, rm: u64, args: [u64; 6]) -> (u64, u64, u64) {
             Fmt::F128 => arithmetic::<Quad>(op, rm, &a),
         },
     };
-    match to {
+    result(to, r, fl)
+}
+
+/// The operands as bits of their format.
+pub(super) fn operands(fmt: Fmt, args: [u64; 6]) -> [u128; 3] {
+    std::array::from_fn(|k| match fmt {
+        Fmt::F32 => args[k] as u32 as u128,
+        Fmt::F64 => args[k] as u128,
+        Fmt::F128 => (args[2 * k] as u128) << 64 | args[2 * k + 1] as u128,
+    })
+}
+
+/// Bits of a format as [`crate::Backend::fp`] gives them.
+pub(super) fn result(fmt: Fmt, r: u128, fl: u64) -> (u64, u64, u64) {
+    match fmt {
         Fmt::F128 => ((r >> 64) as u64, r as u64, fl),
         _ => (r as u64, 0, fl),
     }

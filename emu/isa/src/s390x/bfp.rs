@@ -1,49 +1,80 @@
 //! Binary floating point (PoP chapters 9 and 19).
 //!
-//! An IEEE exception that the FPC's mask enables is raised before anything is changed, also where the architecture
-//! completes the operation first (overflow, underflow, inexact): the interruption and its code are right, the
-//! scaled or rounded result is not delivered.
+//! An enabled IEEE exception for an invalid operation or a division by zero suppresses the instruction. For overflow,
+//! underflow and inexact the result is delivered first, scaled where it does not fit ([`crate::fp::trap`]).
 
+use super::general::NOTICE;
 use super::operand::{U32, U64, ea, put};
-use super::state::{CC_FLAG, FPC, fpr, gpr};
+use super::state::{CC_FLAG, FPC, IEEE, fpr, gpr};
 use super::{Insn, SPECIFICATION};
 use crate::backend::{Backend, Cc, Exc, FlagKind, Helper, MemOp, Sem, Width};
 use crate::fp::{Fmt, FpOp, Round, flag};
 use Fmt::{F32, F64, F128};
 use Width::W64;
 
-/// Records IEEE flags in the FPC, or raises the data exception if one of them is enabled: (flags).
+/// Bits of the FPC that enable exceptions raised when the instruction has completed: overflow, underflow, inexact.
+pub const LATE_MASKS: u64 = (flag::OVERFLOW | flag::UNDERFLOW | flag::INEXACT) << 24;
+
+/// Records IEEE flags in the FPC: (flags). If one of them is enabled, raises the data exception, or leaves it to
+/// [`LATE`].
 pub static RAISE: Helper = Helper {
     name: "IEEE exception",
     run: |e, [flags, ..]| {
         let fpc = e.get(FPC);
-        let enabled = flags & fpc >> 24 & 0xf8;
-        if enabled == 0 {
-            e.set(FPC, fpc | flags << 16);
+        let recordable = flags & flag::ALL;
+        let enabled = recordable & fpc >> 24;
+        // One at a time, in this order; inexact goes with overflow and underflow.
+        let inexact = flags & (flag::INEXACT | flag::INCREMENTED);
+        let (dxc, recorded) = if enabled == 0 {
+            (0, recordable)
+        } else if enabled & flag::INVALID != 0 {
+            (flag::INVALID, 0)
+        } else if enabled & flag::DIVZERO != 0 {
+            (flag::DIVZERO, 0)
+        } else if enabled & flag::OVERFLOW != 0 {
+            (flag::OVERFLOW | inexact, 0)
+        } else if enabled & flag::UNDERFLOW != 0 {
+            (flag::UNDERFLOW | inexact, 0)
+        } else {
+            (inexact, recordable & !flag::INEXACT)
+        };
+        let fpc = fpc | recorded << 16;
+        if dxc == 0 {
+            e.set(FPC, fpc);
             return Ok(0);
         }
-        // One at a time, in this order; inexact goes with overflow and underflow.
-        let (dxc, recorded) = if enabled & flag::INVALID != 0 {
-            (0x80, 0)
-        } else if enabled & flag::DIVZERO != 0 {
-            (0x40, 0)
-        } else {
-            let inexact = if flags & flag::INEXACT != 0 { 0x08 } else { 0 };
-            if enabled & flag::OVERFLOW != 0 {
-                (0x20 | inexact, 0)
-            } else if enabled & flag::UNDERFLOW != 0 {
-                (0x10 | inexact, 0)
-            } else {
-                (0x08, flags & !flag::INEXACT)
-            }
-        };
-        e.set(FPC, fpc & !0xff00 | recorded << 16 | dxc << 8);
-        Err(Exc::data(dxc as u8))
+        e.set(FPC, fpc & !0xff00 | dxc << 8);
+        if enabled & (flag::INVALID | flag::DIVZERO) != 0 {
+            return Err(Exc::data(dxc as u8));
+        }
+        e.set(IEEE, dxc);
+        Ok(0)
     },
     reads: &[(FPC, 1)],
-    writes: &[(FPC, 1)],
+    writes: &[(FPC, 1), (IEEE, 1)],
     faults: true,
 };
+
+/// Raises what [`RAISE`] left.
+static LATE: Helper = Helper {
+    name: "IEEE exception after the result",
+    run: |e, _| match e.get(IEEE) {
+        0 => Ok(0),
+        dxc => {
+            e.set(IEEE, 0);
+            Err(Exc::data(dxc as u8))
+        }
+    },
+    reads: &[(IEEE, 1)],
+    writes: &[(IEEE, 1)],
+    faults: true,
+};
+
+/// The end of every operation that can overflow, underflow or be inexact.
+#[inline]
+fn done<B: Backend>(b: &mut B) -> Sem<B> {
+    b.late(&LATE)
+}
 
 /// A value of a format: high half (or all of it) and low half.
 type Pair<V> = (V, V);
@@ -166,11 +197,11 @@ fn fp_finish<B: Backend>(b: &mut B, flags: B::V) -> Sem<B> {
     b.when(any, |b| b.helper(&RAISE, &[flags]).map(|_| ()))
 }
 
-/// The rounding mode of the FPC.
+/// The rounding mode of the FPC, and the masks that [`crate::fp::trap`] looks at.
 #[inline]
 fn current_mode<B: Backend>(b: &mut B) -> B::V {
     let fpc = b.get(FPC);
-    let k = b.k(7);
+    let k = b.k(LATE_MASKS | 7);
     b.and(fpc, k)
 }
 
@@ -190,7 +221,9 @@ fn explicit_mode<B: Backend>(b: &mut B, m: u8) -> Result<B::V, B::Trap> {
             Round::NearestEven
         }
     };
-    Ok(b.k(r as u64))
+    let masks = b.late_mask(FPC, LATE_MASKS);
+    let r = b.k(r as u64);
+    Ok(b.or(masks, r))
 }
 
 /// Bits of a value that say what it is: infinity, sign, quiet bit (all of the high half).
@@ -274,7 +307,7 @@ pub fn arith<B: Backend>(b: &mut B, i: &Insn, k: Arith, f: Fmt, y: Arg) -> Sem<B
         let cc = result_cc(b, f, (h, l));
         set_cc(b, cc);
     }
-    Ok(())
+    done(b)
 }
 
 /// MULTIPLY to the next longer format: exact.
@@ -305,7 +338,7 @@ pub fn multiply_add<B: Backend>(b: &mut B, i: &Insn, subtract: bool, f: Fmt, y: 
     let op = if subtract { FpOp::MulSub(f) } else { FpOp::MulAdd(f) };
     let (h, l) = operate(b, op, f, rm, &[y, x, z])?;
     put_fp(b, f, i.r1, (h, l));
-    Ok(())
+    done(b)
 }
 
 /// SQUARE ROOT.
@@ -316,7 +349,7 @@ pub fn square_root<B: Backend>(b: &mut B, i: &Insn, f: Fmt, y: Arg) -> Sem<B> {
     let rm = current_mode(b);
     let (h, l) = operate(b, FpOp::Sqrt(f), f, rm, &[y])?;
     put_fp(b, f, i.r1, (h, l));
-    Ok(())
+    done(b)
 }
 
 /// COMPARE, COMPARE AND SIGNAL.
@@ -454,9 +487,16 @@ pub fn to_general<B: Backend>(b: &mut B, i: &Insn) -> Sem<B> {
 
 /// LOAD LENGTHENED, LOAD ROUNDED. With `modes` M3 chooses the rounding and M4 can suppress inexact; the older
 /// form without them has zeros there.
+///
+/// A trapped overflow or underflow of LOAD ROUNDED delivers the rounded value in the format of the source, which is
+/// why both registers must suit that format.
 #[inline]
 pub fn convert<B: Backend>(b: &mut B, i: &Insn, from: Fmt, to: Fmt, y: Arg) -> Sem<B> {
     check(b, to, i.r1)?;
+    let narrows = matches!((from, to), (F128, _) | (F64, F32));
+    if narrows {
+        check(b, from, i.r1)?;
+    }
     let v = arg(b, i, from, y)?;
     let rm = if y == Arg::Mem { current_mode(b) } else { explicit_mode(b, i.m)? };
     let op = FpOp::Convert { from, to };
@@ -468,8 +508,22 @@ pub fn convert<B: Backend>(b: &mut B, i: &Insn, from: Fmt, to: Fmt, y: Arg) -> S
         fp_finish(b, fl)?;
         (h, l)
     };
+    if !narrows {
+        put_fp(b, to, i.r1, (h, l));
+        return done(b);
+    }
+    // Overflow or underflow is about to be raised.
+    let late = b.late_mask(IEEE, flag::OVERFLOW | flag::UNDERFLOW);
+    let z = b.k(0);
+    let c = b.cmp(W64, Cc::Ne, late, z);
     put_fp(b, to, i.r1, (h, l));
-    Ok(())
+    b.when(c, |b| {
+        let op = FpOp::Unbounded { from, to };
+        let (h, l, _) = eval(b, op, from, rm, &[v]);
+        put_fp(b, from, i.r1, (h, l));
+        Ok(())
+    })?;
+    done(b)
 }
 
 /// M4 bit 1 (4) suppresses the inexact exception.
@@ -478,7 +532,7 @@ fn without_inexact<B: Backend>(b: &mut B, i: &Insn, fl: B::V) -> B::V {
     if i.m4 & 4 == 0 {
         return fl;
     }
-    let k = b.k(!flag::INEXACT);
+    let k = b.k(!(flag::INEXACT | flag::INCREMENTED));
     b.and(fl, k)
 }
 
@@ -491,7 +545,7 @@ pub fn round_to_integer<B: Backend>(b: &mut B, i: &Insn, f: Fmt) -> Sem<B> {
     let op = FpOp::RoundInt { fmt: f, exact_quiet: i.m4 & 4 != 0 };
     let (h, l) = operate(b, op, f, rm, &[v])?;
     put_fp(b, f, i.r1, (h, l));
-    Ok(())
+    done(b)
 }
 
 /// CONVERT FROM FIXED, CONVERT FROM LOGICAL.
@@ -510,7 +564,7 @@ pub fn from_fixed<B: Backend>(b: &mut B, i: &Insn, f: Fmt, width: u8, signed: bo
         (h, l)
     };
     put_fp(b, f, i.r1, (h, l));
-    Ok(())
+    done(b)
 }
 
 /// CONVERT TO FIXED, CONVERT TO LOGICAL: condition code 0, 1, 2 by the source's sign, 3 if it does not fit.
@@ -536,7 +590,7 @@ pub fn to_fixed<B: Backend>(b: &mut B, i: &Insn, f: Fmt, width: u8, signed: bool
     fp_finish(b, fl)?;
     put(b, i.r1, if width == 32 { Width::W32 } else { W64 }, r);
     set_cc(b, cc);
-    Ok(())
+    done(b)
 }
 
 /// Class bit of a value, as TEST DATA CLASS numbers them: (high, low, format 0, 1 or 2).
@@ -614,7 +668,10 @@ fn write_fpc<B: Backend>(b: &mut B, v: B::V) -> Sem<B> {
     let c = b.cmp(W64, Cc::Ltu, off, three);
     b.trap_if(c, SPECIFICATION)?;
     b.set(FPC, v);
-    Ok(())
+    let k = b.k(LATE_MASKS);
+    let late = b.and(v, k);
+    let c = b.cmp(W64, Cc::Ne, late, z);
+    b.when(c, |b| b.helper(&NOTICE, &[]).map(|_| ()))
 }
 
 /// SET FPC.
@@ -643,6 +700,9 @@ pub static SIGNAL: Helper = Helper {
         }
         let flags = e.get(FPC) & 0x00f8_0000;
         e.set(FPC, v | flags);
+        if v & LATE_MASKS != 0 {
+            e.end_block();
+        }
         match (flags >> 16) & (v >> 24) {
             0 => Ok(0),
             // The most significant one; 3 in the low bits says that it is simulated.

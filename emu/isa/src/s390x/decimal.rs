@@ -2,7 +2,7 @@
 
 use super::FIXED_DIVIDE;
 use super::helpers::on_storage;
-use super::state::PMASK;
+use super::state::{CC, PMASK};
 use crate::backend::{Access, Env, Exc, Helper};
 
 /// Program interruption 10: decimal overflow.
@@ -70,11 +70,12 @@ fn finish(e: &mut dyn Env, addr: u64, len: usize, v: Packed) -> Result<u64, Exc>
     let negative = v.negative && (overflow || !zero);
     let mut out = [0u8; 16];
     encode(Packed { magnitude, negative }, &mut out[..len]);
+    e.write(addr, &out[..len])?;
     if overflow && e.get(PMASK) & 4 != 0 {
-        e.probe(addr, len as u64, Access::Store)?;
+        // The operation is completed first.
+        e.set(CC, 3);
         return Err(DECIMAL_OVERFLOW);
     }
-    e.write(addr, &out[..len])?;
     Ok(match (overflow, zero, negative) {
         (true, ..) => 3,
         (_, true, _) => 0,
@@ -199,13 +200,16 @@ fn add(e: &mut dyn Env, [to, from, code, _]: [u64; 4], subtract: bool) -> Result
 }
 
 /// AP: (to, from, lengths).
-pub static AP: Helper = Helper { reads: &[(PMASK, 1)], ..on_storage("ap", |e, a| add(e, a, false)) };
+pub static AP: Helper =
+    Helper { reads: &[(PMASK, 1)], writes: &[(CC, 1)], ..on_storage("ap", |e, a| add(e, a, false)) };
 /// SP: (to, from, lengths).
-pub static SP: Helper = Helper { reads: &[(PMASK, 1)], ..on_storage("sp", |e, a| add(e, a, true)) };
+pub static SP: Helper =
+    Helper { reads: &[(PMASK, 1)], writes: &[(CC, 1)], ..on_storage("sp", |e, a| add(e, a, true)) };
 
 /// ZAP: (to, from, lengths).
 pub static ZAP: Helper = Helper {
     reads: &[(PMASK, 1)],
+    writes: &[(CC, 1)],
     ..on_storage("zap", |e, [to, from, code, _]| {
         let (l1, l2) = lengths(code);
         let y = read(e, from, l2)?;
@@ -230,6 +234,7 @@ pub static CP: Helper = on_storage("cp", |e, [x, y, code, _]| {
 /// SRP: (address, shift, length and rounding digit). A negative six-bit amount shifts right and rounds.
 pub static SRP: Helper = Helper {
     reads: &[(PMASK, 1)],
+    writes: &[(CC, 1)],
     ..on_storage("srp", |e, [a, shift, code, _]| {
         let len = (code >> 4 & 15) as usize + 1;
         let digit = (code & 15) as u128;

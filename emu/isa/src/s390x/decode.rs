@@ -32,6 +32,7 @@ pub enum Format {
     SS,
     SSl2,
     SSF,
+    SSr,
     RI,
     RIrel,
     RIm,
@@ -130,6 +131,7 @@ pub fn decode(pc: u64, bytes: &[u8]) -> Insn {
         imm: 0,
         target: 0,
         pc,
+        next: pc.wrapping_add(n as u64),
     };
     let Some(row) = row(bytes) else {
         i.imm = i64::from_be_bytes([0, 0, raw[0], raw[1], raw[2], raw[3], raw[4], raw[5]]);
@@ -219,8 +221,8 @@ pub fn decode(pc: u64, bytes: &[u8]) -> Insn {
             i.b2 = hi(4);
             i.d2 = d12(4);
         }
-        SSF => {
-            i.r3 = hi(1);
+        SSF | SSr => {
+            i.r3 = if row.format == SSF { hi(1) } else { lo(1) };
             i.b = hi(2);
             i.d = d12(2);
             i.b2 = hi(4);

@@ -2,9 +2,9 @@
 
 use super::helpers::DIVIDE_128;
 use super::operand::{Src, ea, even, pair32, put, put_high, put_pair32, src};
-use super::state::{CC_FLAG, PMASK, gpr};
-use super::{FIXED_DIVIDE, Insn};
-use crate::backend::{Backend, Cc, Exc, FlagKind, Sem, Width};
+use super::state::{CC, CC_FLAG, PMASK, gpr};
+use super::{FIXED_DIVIDE, FIXED_OVERFLOW, Insn};
+use crate::backend::{Backend, Cc, FlagKind, Helper, Sem, Width};
 use Width::{W32, W64};
 
 /// Two-operand arithmetic and logic that sets the condition code.
@@ -38,12 +38,18 @@ impl Alu {
             Alu::Xor => b.xor(x, y),
         }
     }
-    /// Its condition code; `r` is the result.
+    /// Its condition code and overflow exception, the instruction's last effects; `r` is the result.
     #[inline]
-    pub fn flags<B: Backend>(self, b: &mut B, w: Width, x: B::V, y: B::V, r: B::V) {
+    pub fn flags<B: Backend>(self, b: &mut B, w: Width, x: B::V, y: B::V, r: B::V) -> Sem<B> {
         match self {
-            Alu::Add => b.flags(CC_FLAG, FlagKind::AddS(w), x, y),
-            Alu::Sub => b.flags(CC_FLAG, FlagKind::SubS(w), x, y),
+            Alu::Add => {
+                b.flags(CC_FLAG, FlagKind::AddS(w), x, y);
+                return overflow(b);
+            }
+            Alu::Sub => {
+                b.flags(CC_FLAG, FlagKind::SubS(w), x, y);
+                return overflow(b);
+            }
             Alu::AddL => b.flags(CC_FLAG, FlagKind::AddU(w), x, y),
             Alu::SubL => b.flags(CC_FLAG, FlagKind::SubU(w), x, y),
             Alu::And | Alu::Or | Alu::Xor => {
@@ -51,6 +57,7 @@ impl Alu {
                 b.flags(CC_FLAG, FlagKind::Logic(w), r, z)
             }
         }
+        Ok(())
     }
 }
 
@@ -61,8 +68,7 @@ pub fn alu<B: Backend>(b: &mut B, i: &Insn, k: Alu, w: Width, x: Src, y: Src) ->
     let y = src(b, i, y)?;
     let r = k.apply(b, x, y);
     put(b, i.r1, w, r);
-    k.flags(b, w, x, y, r);
-    Ok(())
+    k.flags(b, w, x, y, r)
 }
 
 /// The same on high halves (high-word facility): R1 high = `x` op `y`.
@@ -72,8 +78,7 @@ pub fn alu_high<B: Backend>(b: &mut B, i: &Insn, k: Alu, x: Src, y: Src) -> Sem<
     let y = src(b, i, y)?;
     let r = k.apply(b, x, y);
     put_high(b, i.r1, r);
-    k.flags(b, W32, x, y, r);
-    Ok(())
+    k.flags(b, W32, x, y, r)
 }
 
 /// ADD LOGICAL WITH SIGNED IMMEDIATE HIGH without condition code.
@@ -233,7 +238,7 @@ pub fn load_complement<B: Backend>(b: &mut B, i: &Insn, w: Width, y: Src) -> Sem
     let r = b.sub(z, v);
     put(b, i.r1, w, r);
     b.flags(CC_FLAG, FlagKind::SubS(w), z, v);
-    Ok(())
+    overflow(b)
 }
 
 /// LOAD NEGATIVE (`positive` false) and LOAD POSITIVE.
@@ -248,6 +253,7 @@ pub fn load_signed<B: Backend>(b: &mut B, i: &Insn, w: Width, positive: bool, y:
         let r = b.sub(z, negative);
         put(b, i.r1, w, r);
         b.flags(CC_FLAG, FlagKind::SubS(w), z, negative);
+        return overflow(b);
     } else {
         put(b, i.r1, w, negative);
         b.flags(CC_FLAG, FlagKind::Cmp(w), negative, z);
@@ -468,7 +474,7 @@ fn shift_left_numeric<B: Backend>(b: &mut B, v: B::V, n: B::V) -> (B::V, B::C) {
 pub fn shift_left<B: Backend>(b: &mut B, i: &Insn, w: Width, x: Src) -> Sem<B> {
     let v = src(b, i, x)?;
     let n = amount(b, i);
-    let (r, overflow) = match w {
+    let (r, lost) = match w {
         W64 => shift_left_numeric(b, v, n),
         W32 => {
             // An amount of 32 or more loses all numeric bits; 32 is as good as any and fits 64 bits.
@@ -487,8 +493,8 @@ pub fn shift_left<B: Backend>(b: &mut B, i: &Insn, w: Width, x: Src) -> Sem<B> {
         }
     };
     put(b, i.r1, w, r);
-    shift_cc(b, w, overflow, r);
-    Ok(())
+    shift_cc(b, w, lost, r);
+    overflow(b)
 }
 
 /// Shifts of an even-odd pair as 64 bits.
@@ -519,6 +525,7 @@ pub fn shift_double<B: Backend>(b: &mut B, i: &Insn, k: Double) -> Sem<B> {
             let (r, lost) = shift_left_numeric(b, v, n);
             put_pair32(b, i.r1, r);
             shift_cc(b, W64, lost, r);
+            return overflow(b);
         }
         Double::Right => {
             let r = b.sar(v, n);
@@ -695,18 +702,40 @@ pub fn insert_program_mask<B: Backend>(b: &mut B, i: &Insn) -> Sem<B> {
     Ok(())
 }
 
-/// SET PROGRAM MASK. The fixed-point-overflow mask would have to be tested by every signed addition; a program
-/// that sets it is stopped by name instead.
+/// Makes the engine notice that exceptions of completed instructions were enabled.
+pub(super) static NOTICE: Helper = Helper {
+    name: "late exceptions enabled",
+    run: |e, _| {
+        e.end_block();
+        Ok(0)
+    },
+    reads: &[],
+    writes: &[],
+    faults: false,
+};
+
+/// Raises the fixed-point-overflow exception if the program mask asks for it: the condition code of whatever can
+/// overflow is 3 only then.
+static OVERFLOW: Helper = Helper {
+    name: "fixed-point overflow",
+    run: |e, _| if e.get(CC) == 3 && e.get(PMASK) & 8 != 0 { Err(FIXED_OVERFLOW) } else { Ok(0) },
+    reads: &[(CC, 1), (PMASK, 1)],
+    writes: &[],
+    faults: true,
+};
+
+/// The end of every instruction whose condition code 3 means fixed-point overflow.
+#[inline]
+pub(super) fn overflow<B: Backend>(b: &mut B) -> Sem<B> {
+    b.late(&OVERFLOW)
+}
+
+/// SET PROGRAM MASK.
 #[inline]
 pub fn set_program_mask<B: Backend>(b: &mut B, i: &Insn) -> Sem<B> {
     let v = b.get(gpr(i.r1));
     let k24 = b.k(24);
     let v = b.shr(v, k24);
-    let k8 = b.k(8);
-    let z = b.k(0);
-    let overflow = b.and(v, k8);
-    let c = b.cmp(W64, Cc::Ne, overflow, z);
-    b.trap_if(c, Exc::NOT_MODELLED)?;
     let k15 = b.k(15);
     let pm = b.and(v, k15);
     let k4 = b.k(4);
@@ -715,7 +744,11 @@ pub fn set_program_mask<B: Backend>(b: &mut B, i: &Insn) -> Sem<B> {
     let cc = b.and(cc, k3);
     b.set(PMASK, pm);
     b.flags(CC_FLAG, FlagKind::Value, cc, cc);
-    Ok(())
+    let k8 = b.k(8);
+    let z = b.k(0);
+    let overflow = b.and(pm, k8);
+    let c = b.cmp(W64, Cc::Ne, overflow, z);
+    b.when(c, |b| b.helper(&NOTICE, &[]).map(|_| ()))
 }
 
 /// EXTRACT PSW: the halves of bits 0 to 63. What problem state does not see change is what Linux gives a process.

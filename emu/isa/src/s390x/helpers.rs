@@ -433,6 +433,8 @@ pub const FACILITIES: &[u32] = &[
     26,  // parsing enhancement
     30,  // extended translation 3 enhancement
     31,  // extract CPU time
+    32,  // compare and swap and store
+    33,  // compare and swap and store 2
     34,  // general-instructions extension
     35,  // execute extensions
     41,  // FPR-GR transfer, sign handling, DFP rounding mode

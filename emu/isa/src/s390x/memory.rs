@@ -79,8 +79,7 @@ pub fn add_immediate<B: Backend>(b: &mut B, i: &Insn, k: Alu, w: Width) -> Sem<B
     let a = ea(b, i);
     let y = b.k(i.imm as i8 as i64 as u64);
     let old = b.rmw(if w == W32 { U32 } else { U64 }, Rmw::Add, a, y)?;
-    k.flags(b, w, old, y, old);
-    Ok(())
+    k.flags(b, w, old, y, old)
 }
 
 /// LOAD AND ADD / AND / OR / EXCLUSIVE OR.
@@ -98,8 +97,7 @@ pub fn load_and<B: Backend>(b: &mut B, i: &Insn, k: Alu, w: Width) -> Sem<B> {
     let old = b.rmw(m, op, a, y)?;
     let r = k.apply(b, old, y);
     put(b, i.r1, w, old);
-    k.flags(b, w, old, y, r);
-    Ok(())
+    k.flags(b, w, old, y, r)
 }
 
 /// COMPARE AND SWAP.

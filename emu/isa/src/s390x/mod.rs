@@ -1,7 +1,8 @@
 //! z/Architecture, problem state, 64-bit addressing mode. Source: *Principles of Operation*, SA22-7832.
 //!
 //! [`table`] has one row per opcode; [`decode`] turns bytes into an [`Insn`]; the meanings are in [`general`],
-//! [`memory`], [`branch`] and [`bfp`], and what needs a loop over storage is in [`helpers`] and [`decimal`].
+//! [`memory`], [`branch`] and [`bfp`], and what needs a loop over storage is in [`helpers`] and [`decimal`], or a
+//! lock in [`lock`].
 
 pub mod bfp;
 pub mod branch;
@@ -10,6 +11,7 @@ pub mod decode;
 pub mod edit;
 pub mod general;
 pub mod helpers;
+pub mod lock;
 pub mod memory;
 pub mod operand;
 pub mod state;
@@ -28,6 +30,8 @@ pub const PRIVILEGED: Exc = Exc::program(2);
 pub const EXECUTE: Exc = Exc::program(3);
 /// Program interruption 6: specification.
 pub const SPECIFICATION: Exc = Exc::program(6);
+/// Program interruption 8: fixed-point overflow.
+pub const FIXED_OVERFLOW: Exc = Exc::program(8);
 /// Program interruption 9: fixed-point divide.
 pub const FIXED_DIVIDE: Exc = Exc::program(9);
 /// Program interruption 7 with data-exception code 0xff: compare and trap.
@@ -70,12 +74,14 @@ pub struct Insn {
     pub target: u64,
     /// Address of the instruction.
     pub pc: u64,
+    /// Address of the next sequential instruction: behind EXECUTE for its target.
+    pub next: u64,
 }
 
 impl Insn {
     /// Address of the next sequential instruction.
     pub fn next(&self) -> u64 {
-        self.pc.wrapping_add(self.len as u64)
+        self.next
     }
 }
 
@@ -100,6 +106,12 @@ impl Arch for S390x {
     #[inline]
     fn exec<B: Backend>(b: &mut B, i: &Insn) -> Sem<B> {
         table::exec(b, i)
+    }
+    fn executed(i: &mut Insn, next: u64) {
+        i.next = next
+    }
+    fn traps_late(slots: &[u64]) -> bool {
+        slots[state::PMASK as usize] & 8 != 0 || slots[state::FPC as usize] & bfp::LATE_MASKS != 0
     }
     fn len(i: &Insn) -> u8 {
         i.len

@@ -26,5 +26,7 @@ pub const FPC: Slot = 97;
 /// The program mask, 4 bits: 8 fixed-point overflow, 4 decimal overflow, 2 HFP exponent underflow, 1 HFP
 /// significance.
 pub const PMASK: Slot = 98;
+/// Data-exception code of an IEEE exception that the instruction raises when it has completed; zero otherwise.
+pub const IEEE: Slot = 99;
 /// Slots used.
 pub const SLOTS: usize = 104;

@@ -6,7 +6,7 @@ use super::decode::{Format, Row};
 use super::general::{self, Alu, Double};
 use super::memory::{self, Bank};
 use super::operand::{S8, S16, S32, Src, U8, U16, U32, U64};
-use super::{Insn, OPERATION, PRIVILEGED, bfp, decimal, edit, helpers, translate};
+use super::{Insn, OPERATION, PRIVILEGED, bfp, decimal, edit, helpers, lock, translate};
 use crate::backend::{Backend, FlagKind, MemOp, Sem, Width};
 use crate::fp::Fmt::{F32, F64, F128};
 use Alu::{Add, AddL, And, Or, Sub, SubL, Xor};
@@ -542,6 +542,8 @@ isa! { (b, i)
     cds RS 0xbb => memory::compare_double_and_swap(b, i);
     cdsy RSY 0xeb31 => memory::compare_double_and_swap(b, i);
     cdsg RSY 0xeb3e => memory::compare_double_and_swap_64(b, i);
+    csst SSF 0xc802 => lock::compare_swap_store(b, i);
+    plo SSr 0xee => lock::perform_locked(b, i);
     laa RSY 0xebf8 => memory::load_and(b, i, Add, W32);
     laag RSY 0xebe8 => memory::load_and(b, i, Add, W64);
     laal RSY 0xebfa => memory::load_and(b, i, AddL, W32);

@@ -57,6 +57,7 @@ fn with_operands(row: &Row, i: &Insn) -> String {
         SI | SIY | SIL => format!("{s},{}", i.imm),
         SS => format!("{}({},%r{}),{s2}", i.d, i.imm + 1, i.b),
         SSl2 => format!("{}({},%r{}),{}({},%r{})", i.d, (i.imm >> 4) + 1, i.b, i.d2, (i.imm & 15) + 1, i.b2),
+        SSr => format!("{r1},{s},{r3},{s2}"),
         SSF => format!("{s},{s2}"),
         RI | RIL => format!("{r1},{}", i.imm),
         RIrel | RILrel => format!("{r1},{t:#x}"),

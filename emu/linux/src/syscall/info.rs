@@ -1,9 +1,11 @@
 //! What a process may ask about itself and the machine.
 
 use super::{Args, Handler, Record};
+use crate::clock::now;
 use crate::errno::{Errno, SysResult};
 use crate::system::FIRST_PID;
 use crate::task::Task;
+use rustix::time::ClockId;
 
 const FIELD: usize = 65;
 /// The guest's stack limit in bytes (RLIMIT_STACK).
@@ -118,7 +120,7 @@ fn sysinfo(t: &mut Task, a: Args) -> SysResult {
     // struct sysinfo: uptime, loads[3], totalram, freeram, sharedram, bufferram, totalswap, freeswap, procs, …,
     // mem_unit at 104.
     let mut r = Record::new(112);
-    r.u64(0, t.sys.started.elapsed().as_secs());
+    r.u64(0, now(ClockId::Boottime).as_secs());
     r.u64(32, t.sys.cpus.ram().size());
     r.u64(40, t.sys.kernel.free_frames() << 12);
     r.u16(80, t.sys.live() as u16).u32(104, 1);

@@ -17,7 +17,11 @@ pub(super) fn find(name: &str) -> Option<Handler> {
             }
             mmap(t, m)
         },
-        "munmap" => |t, a| mm(t, t.sys.mm.munmap(a[0], a[1]).map(|()| 0)),
+        "munmap" => |t, a| {
+            let r = t.sys.mm.munmap(a[0], a[1]).map(|()| 0);
+            t.sys.after_unmap();
+            mm(t, r)
+        },
         "mprotect" => |t, a| {
             const GROWS: u64 = 0x0300_0000;
             if a[2] & !(7 | GROWS) != 0 {
@@ -26,7 +30,11 @@ pub(super) fn find(name: &str) -> Option<Handler> {
             mm(t, t.sys.mm.mprotect(a[0], a[1], Prot(a[2] as u32)).map(|()| 0))
         },
         "madvise" => |t, a| mm(t, t.sys.mm.madvise(a[0], a[1], a[2] as u32).map(|()| 0)),
-        "mremap" => |t, a| mm(t, t.sys.mm.mremap(a[0], a[1], a[2], a[3] as u32, a[4])),
+        "mremap" => |t, a| {
+            let r = t.sys.mm.mremap(a[0], a[1], a[2], a[3] as u32, a[4]);
+            t.sys.after_unmap();
+            mm(t, r)
+        },
         "mincore" => |t, a| {
             let pages = t.sys.mm.mincore(a[0], a[1]).map_err(|e| errno(t, e))?;
             let bytes: Vec<u8> = pages.into_iter().map(u8::from).collect();
@@ -44,7 +52,7 @@ fn errno(t: &Task, e: MmError) -> Errno {
     if let MmError::NotModelled { .. } = e {
         t.sys.warn_once(e.to_string());
     }
-    e.errno().into()
+    e.errno()
 }
 
 fn mm(t: &Task, r: racewalk_mm::Result<u64>) -> SysResult {
@@ -74,7 +82,11 @@ fn mmap(t: &mut Task, a: Args) -> SysResult {
             (Some((t.sys.object(&f, writable)?, a[5])), writable)
         }
     };
-    mm(t, t.sys.mm.mmap_file(a[0], a[1], Prot(a[2] as u32), flags, file, writable))
+    let r = t.sys.mm.mmap_file(a[0], a[1], Prot(a[2] as u32), flags, file, writable);
+    if flags.contains(MapFlags::FIXED) {
+        t.sys.after_unmap();
+    }
+    mm(t, r)
 }
 
 fn msync(t: &mut Task, a: Args) -> SysResult {

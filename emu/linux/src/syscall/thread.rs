@@ -2,12 +2,12 @@
 
 use super::time::get_timespec;
 use super::{Args, Handler};
-use crate::clock::now;
+use crate::clock::{Moment, now};
 use crate::errno::{Errno, SysResult};
+use crate::robust::HEAD_BYTES;
 use crate::system::Ending;
 use crate::task::{Task, Woken};
 use rustix::time::ClockId;
-use std::time::Instant;
 
 pub(super) fn find(name: &str) -> Option<Handler> {
     Some(match name {
@@ -28,7 +28,20 @@ pub(super) fn find(name: &str) -> Option<Handler> {
             t.clear_child_tid = a[0];
             Ok(t.shared.tid as u64)
         },
-        "set_robust_list" => |_, a| if a[1] == 24 { Ok(0) } else { Err(Errno::EINVAL) },
+        "set_robust_list" => |t, a| {
+            if a[1] != HEAD_BYTES {
+                return Err(Errno::EINVAL);
+            }
+            t.robust_list = a[0];
+            Ok(0)
+        },
+        "get_robust_list" => |t, a| {
+            if a[0] != 0 && a[0] != t.shared.tid as u64 {
+                return t.sys.not_modelled("get_robust_list of another task", Errno::EPERM);
+            }
+            t.put_u64(a[2], HEAD_BYTES)?;
+            t.put_u64(a[1], t.robust_list).map(|()| 0)
+        },
         // glibc does without.
         "rseq" => |_, _| Err(Errno::ENOSYS),
         "gettid" => |t, _| Ok(t.shared.tid as u64),
@@ -162,10 +175,10 @@ fn wait(t: &mut Task, a: Args) -> SysResult {
     };
     // A call made again goes on with the time it had left.
     let timeout = match t.deadline.take() {
-        Some(end) if timeout.is_some() => Some(end.saturating_duration_since(Instant::now())),
+        Some(end) if timeout.is_some() => Some(end.left()),
         _ => timeout,
     };
-    let end = timeout.and_then(|d| Instant::now().checked_add(d));
+    let end = timeout.map(Moment::after);
     // Brings the page in, so that the comparison under the lock is quick.
     t.get_u32(addr)?;
     let waiter = {

@@ -1,12 +1,12 @@
 //! Clocks and sleeping.
 
 use super::{Args, Handler};
-use crate::clock::{host_clock, now};
+use crate::clock::{Moment, host_clock, now};
 use crate::errno::{Errno, SysResult};
 use crate::task::{Task, Woken};
 use crate::timer::{self, Notify};
 use rustix::time::ClockId;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(super) fn find(name: &str) -> Option<Handler> {
     Some(match name {
@@ -68,7 +68,7 @@ pub(crate) fn get_timespec(t: &Task, addr: u64) -> Result<Duration, Errno> {
 }
 
 /// Reads a `struct itimerspec` or `itimerval`: interval and value. `unit` is what a second has of its fractions.
-fn get_itimer(t: &Task, addr: u64, unit: u32) -> Result<(Duration, Duration), Errno> {
+pub(super) fn get_itimer(t: &Task, addr: u64, unit: u32) -> Result<(Duration, Duration), Errno> {
     let read = |at: u64| {
         let (s, f) = (t.get_u64(at)?, t.get_u64(at.wrapping_add(8))?);
         if (s as i64) < 0 || f >= unit as u64 {
@@ -79,7 +79,7 @@ fn get_itimer(t: &Task, addr: u64, unit: u32) -> Result<(Duration, Duration), Er
     Ok((read(addr)?, read(addr.wrapping_add(16))?))
 }
 
-fn put_itimer(t: &Task, addr: u64, interval: Duration, value: Duration, unit: u32) -> SysResult {
+pub(super) fn put_itimer(t: &Task, addr: u64, interval: Duration, value: Duration, unit: u32) -> SysResult {
     for (i, d) in [interval, value].into_iter().enumerate() {
         let at = addr.wrapping_add(i as u64 * 16);
         t.put_u64(at, d.as_secs())?;
@@ -89,7 +89,7 @@ fn put_itimer(t: &Task, addr: u64, interval: Duration, value: Duration, unit: u3
 }
 
 const MICROSECONDS: u32 = 1_000_000;
-const NANOSECONDS: u32 = 1_000_000_000;
+pub(super) const NANOSECONDS: u32 = 1_000_000_000;
 
 fn setitimer(t: &mut Task, a: Args) -> SysResult {
     match a[0] {
@@ -158,13 +158,10 @@ fn timer_settime(t: &mut Task, a: Args) -> SysResult {
 }
 
 /// Sleeps until `end`; a signal cuts it short.
-fn rest(t: &mut Task, d: Duration) -> (Woken, Instant) {
-    let end = t.deadline.take().unwrap_or_else(|| {
-        let now = Instant::now();
-        now.checked_add(d).unwrap_or(now + Duration::from_secs(1 << 32))
-    });
+fn rest(t: &mut Task, d: Duration) -> (Woken, Moment) {
+    let end = t.deadline.take().unwrap_or_else(|| Moment::after(d));
     let key = super::signal::own_key(t);
-    (t.sleep(key, Some(end.saturating_duration_since(Instant::now())), || true), end)
+    (t.sleep(key, Some(end.left()), || true), end)
 }
 
 /// Sleeps for `d`; when a signal cuts it short, `left` is where the rest goes.
@@ -174,7 +171,7 @@ fn sleep_for(t: &mut Task, d: Duration, left: u64) -> SysResult {
         return Ok(0);
     }
     if left != 0 {
-        put_timespec(t, left, end.saturating_duration_since(Instant::now()))?;
+        put_timespec(t, left, end.left())?;
     }
     t.deadline = Some(end);
     Err(Errno::ERESTART_RESTARTBLOCK)

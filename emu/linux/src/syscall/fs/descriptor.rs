@@ -1,13 +1,18 @@
 //! Descriptors: duplicating, flags, locks, pipes, files without a name.
 
 use super::{Args, Handler, O_CLOEXEC, O_NONBLOCK, Record};
+use crate::clock::now;
 use crate::errno::{Errno, SysResult};
 use crate::file::{Kind, OpenFile};
+use crate::object::eventfd::EventFd;
+use crate::object::pipe;
+use crate::object::timerfd::TimerFd;
 use crate::syscall::signal::own_key;
+use crate::syscall::time::{NANOSECONDS, get_itimer, put_itimer};
 use crate::task::{Task, Woken};
 use rustix::event::EventfdFlags;
 use rustix::fs::{FlockOperation, MemfdFlags};
-use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+use rustix::time::{ClockId, TimerfdClockId, TimerfdFlags};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
@@ -46,17 +51,17 @@ pub(super) fn find(name: &str) -> Option<Handler> {
         "ioctl" => ioctl,
         "fcntl" => fcntl,
         "flock" => flock,
-        "pipe" => |t, a| pipe(t, a[0], 0),
-        "pipe2" => |t, a| pipe(t, a[0], a[1]),
+        "pipe" => |t, a| pipe2(t, a[0], 0),
+        "pipe2" => |t, a| pipe2(t, a[0], a[1]),
         "eventfd" => |t, a| eventfd(t, a[0], 0),
         "eventfd2" => |t, a| eventfd(t, a[0], a[1]),
         "memfd_create" => memfd_create,
         "timerfd_create" => timerfd_create,
         "timerfd_settime" => timerfd_settime,
         "timerfd_gettime" => |t, a| {
-            let f = counter(t, a[0])?;
-            let now = rustix::time::timerfd_gettime(f.fd())?;
-            put_timer(t, a[1], &now)
+            let f = t.sys.files.get(a[0] as i32)?;
+            let (left, interval) = timerfd(&f)?.left();
+            put_itimer(t, a[1], interval, left, NANOSECONDS)
         },
         _ => return None,
     })
@@ -97,7 +102,10 @@ fn ioctl(t: &mut Task, a: Args) -> SysResult {
             Ok(0)
         }
         FIONREAD => {
-            let n = rustix::io::ioctl_fionread(f.fd())?;
+            let n = match f.object() {
+                Some(o) => o.readable().ok_or(Errno::ENOTTY)? as u64,
+                None => rustix::io::ioctl_fionread(f.fd())?,
+            };
             t.put_u32(a[2], n as u32)?;
             Ok(0)
         }
@@ -128,8 +136,14 @@ fn fcntl(t: &mut Task, a: Args) -> SysResult {
         }
         F_GETLK | F_SETLK | F_SETLKW => lock(t, a),
         F_GETOWN => Ok(0),
-        F_SETPIPE_SZ => Ok(rustix::pipe::fcntl_setpipe_size(f.fd(), a[2] as usize)? as u64),
-        F_GETPIPE_SZ => Ok(rustix::pipe::fcntl_getpipe_size(f.fd())? as u64),
+        F_SETPIPE_SZ => match &f.kind {
+            Kind::Pipe(p) => Ok(p.set_capacity(a[2] as u32)? as u64),
+            _ => Ok(rustix::pipe::fcntl_setpipe_size(f.fd(), a[2] as usize)? as u64),
+        },
+        F_GETPIPE_SZ => match &f.kind {
+            Kind::Pipe(p) => Ok(p.capacity() as u64),
+            _ => Ok(rustix::pipe::fcntl_getpipe_size(f.fd())? as u64),
+        },
         F_ADD_SEALS => {
             let seals = rustix::fs::SealFlags::from_bits_retain(a[2] as u32);
             rustix::fs::fcntl_add_seals(f.fd(), seals)?;
@@ -140,15 +154,25 @@ fn fcntl(t: &mut Task, a: Args) -> SysResult {
     }
 }
 
-fn pipe(t: &mut Task, addr: u64, flags: u64) -> SysResult {
+fn pipe2(t: &mut Task, addr: u64, flags: u64) -> SysResult {
+    const O_DIRECT: u64 = 0x4000;
+    if flags & O_DIRECT != 0 {
+        return t.sys.not_modelled("pipes of packets (O_DIRECT)", Errno::EINVAL);
+    }
     if flags & !0x80800 != 0 {
         return Err(Errno::EINVAL);
     }
+    let (reading, writing) = pipe::pipe(t.sys.changes.clone());
     let (r, w) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let nonblock = flags & 0x800 != 0;
     let cloexec = flags & 0x80000 != 0;
-    let r = t.sys.files.insert(OpenFile::owned(r, "pipe:".into(), nonblock), cloexec, 0)?;
-    let w = match t.sys.files.insert(OpenFile::owned(w, "pipe:".into(), nonblock), cloexec, 0) {
+    let r = t.sys.files.insert(
+        OpenFile::special(r, "pipe:".into(), nonblock, Kind::Pipe(reading)),
+        cloexec,
+        0,
+    )?;
+    let w = OpenFile::special(w, "pipe:".into(), nonblock, Kind::Pipe(writing));
+    let w = match t.sys.files.insert(w, cloexec, 0) {
         Ok(w) => w,
         Err(e) => {
             t.sys.files.close(r as i32)?;
@@ -208,9 +232,9 @@ fn eventfd(t: &mut Task, value: u64, flags: u64) -> SysResult {
     if flags & !(SEMAPHORE | O_CLOEXEC | O_NONBLOCK) != 0 {
         return Err(Errno::EINVAL);
     }
-    let semaphore = if flags & SEMAPHORE != 0 { EventfdFlags::SEMAPHORE } else { EventfdFlags::empty() };
-    let fd = rustix::event::eventfd(value as u32, EventfdFlags::CLOEXEC | semaphore)?;
-    let f = OpenFile::special(fd, "anon_inode:[eventfd]".into(), flags & O_NONBLOCK != 0, Kind::Counter);
+    let fd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
+    let kind = Kind::Event(EventFd::new(value as u32, flags & SEMAPHORE != 0, t.sys.changes.clone()));
+    let f = OpenFile::special(fd, "anon_inode:[eventfd]".into(), flags & O_NONBLOCK != 0, kind);
     t.sys.files.insert(f, flags & O_CLOEXEC != 0, 0)
 }
 
@@ -228,40 +252,42 @@ fn memfd_create(t: &mut Task, a: Args) -> SysResult {
 }
 
 fn timerfd_create(t: &mut Task, a: Args) -> SysResult {
-    let clock = match a[0] {
-        0 => TimerfdClockId::Realtime,
-        1 => TimerfdClockId::Monotonic,
-        7 => TimerfdClockId::Boottime,
+    let (clock, host) = match a[0] {
+        0 => (ClockId::Realtime, TimerfdClockId::Realtime),
+        1 => (ClockId::Monotonic, TimerfdClockId::Monotonic),
+        7 => (ClockId::Boottime, TimerfdClockId::Boottime),
         _ => return Err(Errno::EINVAL),
     };
     if a[1] & !(O_CLOEXEC | O_NONBLOCK) != 0 {
         return Err(Errno::EINVAL);
     }
-    let fd = rustix::time::timerfd_create(clock, TimerfdFlags::CLOEXEC)?;
-    let f = OpenFile::special(fd, "anon_inode:[timerfd]".into(), a[1] & O_NONBLOCK != 0, Kind::Counter);
+    let fd = rustix::time::timerfd_create(host, TimerfdFlags::CLOEXEC)?;
+    let kind = Kind::Timer(TimerFd::new(clock, t.sys.changes.clone()));
+    let f = OpenFile::special(fd, "anon_inode:[timerfd]".into(), a[1] & O_NONBLOCK != 0, kind);
     t.sys.files.insert(f, a[1] & O_CLOEXEC != 0, 0)
 }
 
-fn counter(t: &Task, fd: u64) -> Result<std::sync::Arc<OpenFile>, Errno> {
-    let f = t.sys.files.get(fd as i32)?;
-    if matches!(f.kind, Kind::Counter) { Ok(f) } else { Err(Errno::EINVAL) }
+fn timerfd(f: &OpenFile) -> Result<&TimerFd, Errno> {
+    match &f.kind {
+        Kind::Timer(t) => Ok(t),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 fn timerfd_settime(t: &mut Task, a: Args) -> SysResult {
-    let f = counter(t, a[0])?;
-    let read = |at: u64| -> Result<Timespec, Errno> {
-        Ok(Timespec { tv_sec: t.get_u64(at)? as i64, tv_nsec: t.get_u64(at.wrapping_add(8))? as i64 })
+    const ABSTIME: u64 = 1;
+    const CANCEL_ON_SET: u64 = 2;
+    let f = t.sys.files.get(a[0] as i32)?;
+    let timer = timerfd(&f)?;
+    if a[1] & !(ABSTIME | CANCEL_ON_SET) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (interval, value) = get_itimer(t, a[2], NANOSECONDS)?;
+    let first = match a[1] & ABSTIME {
+        _ if value.is_zero() => None,
+        0 => Some(value),
+        _ => Some(value.saturating_sub(now(timer.clock))),
     };
-    let new = Itimerspec { it_interval: read(a[2])?, it_value: read(a[2].wrapping_add(16))? };
-    let flags = TimerfdTimerFlags::from_bits_retain(a[1] as u32);
-    let old = rustix::time::timerfd_settime(f.fd(), flags, &new)?;
-    if a[3] != 0 { put_timer(t, a[3], &old) } else { Ok(0) }
-}
-
-fn put_timer(t: &Task, addr: u64, s: &Itimerspec) -> SysResult {
-    let mut r = Record::new(32);
-    r.u64(0, s.it_interval.tv_sec as u64).u64(8, s.it_interval.tv_nsec as u64);
-    r.u64(16, s.it_value.tv_sec as u64).u64(24, s.it_value.tv_nsec as u64);
-    r.put(t, addr)?;
-    Ok(0)
+    let (left, old) = timer.arm(first, interval);
+    if a[3] != 0 { put_itimer(t, a[3], old, left, NANOSECONDS) } else { Ok(0) }
 }

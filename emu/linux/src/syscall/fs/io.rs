@@ -2,7 +2,8 @@
 
 use super::{Args, Handler};
 use crate::errno::{Errno, SysResult};
-use crate::file::OpenFile;
+use crate::file::{Kind, OpenFile};
+use crate::object::pipe::PIPE_BUF;
 use crate::task::Task;
 use rustix::fs::{FallocateFlags, SeekFrom};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ pub(super) fn find(name: &str) -> Option<Handler> {
         "read" => |t, a| read(t, a[0] as i32, a[1], a[2]),
         "write" => |t, a| write(t, a[0] as i32, a[1], a[2]),
         "readv" => |t, a| vectors(t, a[0] as i32, a[1], a[2], read),
-        "writev" => |t, a| vectors(t, a[0] as i32, a[1], a[2], write),
+        "writev" => writev,
         "pread64" => |t, a| {
             let f = positioned(t, a[0], a[3])?;
             pread(t, &f, a[1], a[2], a[3])
@@ -36,7 +37,7 @@ pub(super) fn find(name: &str) -> Option<Handler> {
             _ => vectors_at(t, a, pread),
         },
         "pwritev2" => |t, a| match a[3] {
-            u64::MAX => vectors(t, a[0] as i32, a[1], a[2], write),
+            u64::MAX => writev(t, a),
             _ => vectors_at(t, a, pwrite),
         },
         "lseek" => lseek,
@@ -113,7 +114,7 @@ fn write(t: &mut Task, fd: i32, addr: u64, n: u64) -> SysResult {
         }
         let mut at = 0;
         while at < buf.len() {
-            match f.try_write(&buf[at..]) {
+            match f.try_write(&buf[at..], n <= PIPE_BUF as u64) {
                 Ok(Ok(0)) => return Ok(done),
                 Ok(Ok(k)) => {
                     t.sys.after_write(&f, None, &buf[at..at + k]);
@@ -126,16 +127,12 @@ fn write(t: &mut Task, fd: i32, addr: u64, n: u64) -> SysResult {
                     }
                 }
                 Err(_) if done > 0 => return Ok(done),
-                Err(Errno::EPIPE) => {
-                    crate::syscall::signal::send_self(t, crate::signal::SIGPIPE)?;
-                    return Err(Errno::EPIPE);
-                }
-                Err(e) => return Err(e),
+                Err(e) => return Err(write_error(t, e)),
             }
         }
     }
     if n == 0 {
-        f.try_write(&[])?.ok();
+        f.try_write(&[], true)?.ok();
     }
     Ok(done)
 }
@@ -180,6 +177,41 @@ fn vectors(
         }
     }
     Ok(done)
+}
+
+fn writev(t: &mut Task, a: Args) -> SysResult {
+    let f = t.sys.files.get(a[0] as i32)?;
+    if !matches!(f.kind, Kind::Pipe(_)) {
+        return vectors(t, a[0] as i32, a[1], a[2], write);
+    }
+    let list = list(t, a[1], a[2])?;
+    if list.iter().fold(0u64, |sum, l| sum.saturating_add(l.1)) > PIPE_BUF as u64 {
+        return vectors(t, a[0] as i32, a[1], a[2], write);
+    }
+    // Together they are one atomic write.
+    let mut all = Vec::new();
+    for (base, len) in list {
+        let at = all.len();
+        all.resize(at + len as usize, 0);
+        t.copy_in(base, &mut all[at..])?;
+    }
+    loop {
+        match f.try_write(&all, true) {
+            Ok(Ok(n)) => return Ok(n as u64),
+            Ok(Err(w)) => t.wait_file(&f, w)?,
+            Err(e) => return Err(write_error(t, e)),
+        }
+    }
+}
+
+/// Nobody reads: the writer gets a signal as well.
+fn write_error(t: &mut Task, e: Errno) -> Errno {
+    if e == Errno::EPIPE
+        && let Err(e) = crate::syscall::signal::send_self(t, crate::signal::SIGPIPE)
+    {
+        return e;
+    }
+    e
 }
 
 fn lseek(t: &mut Task, a: Args) -> SysResult {
@@ -268,6 +300,9 @@ fn truncate(t: &mut Task, f: &Arc<OpenFile>, size: u64) -> SysResult {
 
 fn sendfile(t: &mut Task, a: Args) -> SysResult {
     let (out, file) = (t.sys.files.get(a[0] as i32)?, t.sys.files.get(a[1] as i32)?);
+    if file.object().is_some() {
+        return Err(Errno::EINVAL);
+    }
     let start = if a[2] != 0 { Some(t.get_u64(a[2])?) } else { None };
     t.sys.before_read(&file);
     let mut at = start;
@@ -281,7 +316,7 @@ fn sendfile(t: &mut Task, a: Args) -> SysResult {
         };
         let mut from = 0;
         while from < k {
-            match out.try_write(&buf[from..k])? {
+            match out.try_write(&buf[from..k], false)? {
                 Ok(m) => {
                     t.sys.after_write(&out, None, &buf[from..from + m]);
                     from += m;
@@ -303,7 +338,7 @@ fn sendfile(t: &mut Task, a: Args) -> SysResult {
 
 fn copy_file_range(t: &mut Task, a: Args) -> SysResult {
     let (from, to) = (t.sys.files.get(a[0] as i32)?, t.sys.files.get(a[2] as i32)?);
-    if a[5] != 0 {
+    if a[5] != 0 || from.object().is_some() || to.object().is_some() {
         return Err(Errno::EINVAL);
     }
     t.sys.before_read(&from);

@@ -1,14 +1,16 @@
-//! Waiting for several files: poll, select, epoll. Every file has a host descriptor, so one host poll does it.
+//! Waiting for several files: poll, select, epoll. [`Task::poll_files`] does the waiting.
 
 use super::{Args, Handler, O_CLOEXEC};
+use crate::clock::Moment;
 use crate::errno::{Errno, SysResult};
-use crate::file::OpenFile;
+use crate::file::{Kind, OpenFile};
+use crate::object::epoll::Epoll;
 use crate::syscall::signal::{get_set, own_key};
 use crate::syscall::time::{get_timespec, put_timespec};
 use crate::task::{Task, Woken};
 use rustix::event::{PollFlags, epoll};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(super) fn find(name: &str) -> Option<Handler> {
     Some(match name {
@@ -76,7 +78,7 @@ fn wait(
         let key = own_key(t);
         Ok((t.sleep(key, timeout, || true), Vec::new()))
     } else {
-        t.host_poll(files, timeout)
+        t.poll_files(files, timeout)
     };
     if mask.is_some() {
         match &r {
@@ -96,7 +98,7 @@ fn poll(t: &mut Task, a: Args, timeout: Option<Duration>, p: Option<(Option<u64>
     }
     let end = match t.deadline.take() {
         Some(e) if timeout.is_some() => Some(e),
-        _ => timeout.and_then(|d| Instant::now().checked_add(d)),
+        _ => timeout.map(Moment::after),
     };
     let mut files = Vec::new();
     let mut results = vec![0u16; n as usize];
@@ -119,7 +121,7 @@ fn poll(t: &mut Task, a: Args, timeout: Option<Duration>, p: Option<(Option<u64>
             }
         }
     }
-    let left = |end: Option<Instant>| end.map(|e| e.saturating_duration_since(Instant::now()));
+    let left = |end: Option<Moment>| end.map(Moment::left);
     let limit = match timeout {
         _ if known => Some(Duration::ZERO),
         Some(Duration::ZERO) => timeout,
@@ -162,7 +164,7 @@ fn select(
     }
     let n = (n as u64).min(t.sys.files.limit() as u64);
     let words = n.div_ceil(64) as usize;
-    let end = timeout.and_then(|d| Instant::now().checked_add(d));
+    let end = timeout.map(Moment::after);
     let wanted = [PollFlags::IN, PollFlags::OUT, PollFlags::PRI];
     let mut sets = [vec![0u64; words], vec![0; words], vec![0; words]];
     for (set, &addr) in sets.iter_mut().zip(&a[1..4]) {
@@ -187,7 +189,7 @@ fn select(
     }
     let (woken, events) = wait(t, &files, timeout, mask)?;
     if let Some(e) = end {
-        let _ = put_left(t, e.saturating_duration_since(Instant::now()));
+        let _ = put_left(t, e.left());
     }
     // POLLHUP counts as readable, POLLERR as readable and writable.
     let means = [
@@ -221,7 +223,8 @@ fn epoll_create(t: &mut Task, flags: u64) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let fd = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    let f = OpenFile::owned(fd, "anon_inode:[eventpoll]".into(), false);
+    let kind = Kind::Epoll(Epoll::new(t.sys.changes.clone()));
+    let f = OpenFile::special(fd, "anon_inode:[eventpoll]".into(), false, kind);
     t.sys.files.insert(f, flags & O_CLOEXEC != 0, 0)
 }
 
@@ -230,16 +233,44 @@ fn epoll_ctl(t: &mut Task, a: Args) -> SysResult {
     const ADD: u64 = 1;
     const DEL: u64 = 2;
     const MOD: u64 = 3;
+    let own = e.epoll().filter(|_| !Arc::ptr_eq(&e, &f)).ok_or(Errno::EINVAL)?;
+    let fd = a[2] as i32;
+    // The stand-in watches host files, and other epolls for the host files that they watch.
+    let (object, host) = (f.object().is_some(), f.object().is_none() || f.epoll().is_some());
     if a[1] == DEL {
-        epoll::delete(e.fd(), f.fd())?;
-        return Ok(0);
+        if host {
+            epoll::delete(e.fd(), f.fd())?;
+        }
+        return if object { own.delete(fd, &f).map(|()| 0) } else { Ok(0) };
     }
     // struct epoll_event: the events, then the data at 8.
-    let events = epoll::EventFlags::from_bits_retain(t.get_u32(a[3])?);
-    let data = epoll::EventData::new_u64(t.get_u64(a[3].wrapping_add(8))?);
+    let events = t.get_u32(a[3])?;
+    let data = t.get_u64(a[3].wrapping_add(8))?;
+    let flags = epoll::EventFlags::from_bits_retain(events);
+    let host_data = epoll::EventData::new_u64(data);
     match a[1] {
-        ADD => epoll::add(e.fd(), f.fd(), data, events)?,
-        MOD => epoll::modify(e.fd(), f.fd(), data, events)?,
+        ADD => {
+            if object {
+                own.add(fd, &f, events, data)?;
+            }
+            if host {
+                let added = epoll::add(e.fd(), f.fd(), host_data, flags);
+                if added.is_err() && object {
+                    own.delete(fd, &f)?;
+                }
+                added?;
+                own.note_host();
+                t.sys.changes.announce();
+            }
+        }
+        MOD => {
+            if object {
+                own.modify(fd, &f, events, data)?;
+            }
+            if host {
+                epoll::modify(e.fd(), f.fd(), host_data, flags)?;
+            }
+        }
         _ => return Err(Errno::EINVAL),
     }
     Ok(0)
@@ -250,23 +281,31 @@ fn epoll_wait(t: &mut Task, a: Args, mask: Option<u64>) -> SysResult {
     const MOST: i32 = 4096;
     let e = t.sys.files.get(a[0] as i32)?;
     let max = a[2] as i32;
-    if max <= 0 {
-        return Err(Errno::EINVAL);
-    }
+    let Some(own) = e.epoll().filter(|_| max > 0) else { return Err(Errno::EINVAL) };
     let timeout = u64::try_from(a[3] as i32).ok().map(Duration::from_millis);
-    let end = timeout.and_then(|d| Instant::now().checked_add(d));
+    let end = timeout.map(Moment::after);
     let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
     loop {
-        let left = end.map(|e| e.saturating_duration_since(Instant::now()));
+        let left = end.map(Moment::left);
         let (woken, _) = wait(t, &[(e.clone(), PollFlags::IN)], left, mask)?;
-        let mut events: Vec<epoll::Event> = Vec::with_capacity(max.min(MOST) as usize);
-        epoll::wait(e.fd(), rustix::buffer::spare_capacity(&mut events), Some(&now))?;
-        for (i, x) in events.iter().enumerate() {
+        let mut events = own.take(max.min(MOST) as usize);
+        let room = max.min(MOST) as usize - events.len();
+        if room > 0 && own.watches_host() {
+            let mut host: Vec<epoll::Event> = Vec::with_capacity(room);
+            epoll::wait(e.fd(), rustix::buffer::spare_capacity(&mut host), Some(&now))?;
+            for x in host {
+                let (flags, data) = (x.flags, x.data);
+                match events.iter_mut().find(|(_, d)| *d == data.u64()) {
+                    // An epoll that is watched both ways.
+                    Some((f, _)) => *f |= flags.bits(),
+                    None => events.push((flags.bits(), data.u64())),
+                }
+            }
+        }
+        for (i, &(flags, data)) in events.iter().enumerate() {
             let at = a[1].wrapping_add(i as u64 * 16);
-            let flags = x.flags;
-            let data = x.data;
-            t.put_u32(at, flags.bits())?;
-            t.put_u64(at.wrapping_add(8), data.u64())?;
+            t.put_u32(at, flags)?;
+            t.put_u64(at.wrapping_add(8), data)?;
         }
         match woken {
             _ if !events.is_empty() => return Ok(events.len() as u64),
