@@ -3,6 +3,7 @@
 
 mod acceptance;
 mod bench;
+mod fuzz;
 mod guests;
 mod install;
 mod test;
@@ -34,6 +35,8 @@ enum Task {
     Acceptance(acceptance::Args),
     /// Compare CPU time with qemu-s390x on a benchmark suite, runs alternating.
     Bench(bench::Args),
+    /// Run random instruction sequences on two machines; exit status 1 if they differ and nobody judged it.
+    FuzzIsa(fuzz::Args),
 }
 
 /// Where things are; found once at the start, for a build may replace this executable.
@@ -88,6 +91,7 @@ fn perform(task: &Task) -> anyhow::Result<()> {
         Task::Storm(a) => acceptance::storm(&d, a),
         Task::Acceptance(a) => acceptance::acceptance(&d, a),
         Task::Bench(a) => bench::bench(&d, a),
+        Task::FuzzIsa(a) => fuzz::fuzz(&d, a),
     }
 }
 
