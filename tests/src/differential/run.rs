@@ -63,7 +63,7 @@ impl Bench {
                 c
             }
         };
-        let r = run(c.arg(&self.guest).arg(&file), Duration::from_secs(60 + all.len() as u64 / 20));
+        let r = run(c.arg(&self.guest).arg(&file), Duration::from_secs(30 + all.len() as u64 / 250));
         std::fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))?;
         Ok(r)
     }
