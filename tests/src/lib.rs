@@ -2,6 +2,7 @@
 //! programs with a deadline.
 #![forbid(unsafe_code)]
 
+pub mod differential;
 pub mod guests;
 pub mod paths;
 pub mod run;

@@ -4,6 +4,7 @@
 mod acceptance;
 mod bare;
 mod bench;
+mod fuzz;
 mod guests;
 mod install;
 mod test;
@@ -40,6 +41,8 @@ enum Task {
     BareMetal(bare::Args),
     /// Compare CPU time with qemu-s390x on a benchmark suite, runs alternating.
     Bench(bench::Args),
+    /// Run random instruction sequences on two machines; exit status 1 if they differ and nobody judged it.
+    FuzzIsa(fuzz::Args),
 }
 
 /// Where things are; found once at the start, for a build may replace this executable.
@@ -96,6 +99,7 @@ fn perform(task: &Task) -> anyhow::Result<()> {
         Task::Torture(a) => torture::torture(&d, a),
         Task::BareMetal(a) => bare::bare(&d, a),
         Task::Bench(a) => bench::bench(&d, a),
+        Task::FuzzIsa(a) => fuzz::fuzz(&d, a),
     }
 }
 

@@ -648,8 +648,10 @@ pub fn extract_fpc<B: Backend>(b: &mut B, i: &Insn) -> Sem<B> {
     Ok(())
 }
 
-/// Bits of the FPC that are not defined.
-const FPC_RESERVED: u64 = 0x0707_0088;
+/// Bits of the FPC that are not defined. Mask and flag of the quantum exception, which no binary operation meets, are.
+const FPC_RESERVED: u64 = 0x0303_0088;
+/// Its flags.
+const FPC_FLAGS: u64 = 0x00fc_0000;
 
 /// Checks and sets the FPC.
 #[inline]
@@ -698,15 +700,20 @@ pub static SIGNAL: Helper = Helper {
         if v & FPC_RESERVED != 0 || matches!(v & 7, 4..=6) {
             return Err(SPECIFICATION);
         }
-        let flags = e.get(FPC) & 0x00f8_0000;
+        let flags = e.get(FPC) & FPC_FLAGS;
         e.set(FPC, v | flags);
         if v & LATE_MASKS != 0 {
             e.end_block();
         }
         match (flags >> 16) & (v >> 24) {
             0 => Ok(0),
-            // The most significant one; 3 in the low bits says that it is simulated.
-            n => Err(Exc::data(1 << (63 - n.leading_zeros()) | 3)),
+            // The most significant one, overflow and underflow with inexact if that flag is on; 3 in the low bits says
+            // that it is simulated.
+            n => {
+                let first = 1 << (63 - n.leading_zeros());
+                let inexact = if first & 0x30 != 0 { (flags >> 16) as u8 & 0x08 } else { 0 };
+                Err(Exc::data(first | inexact | 3))
+            }
         }
     },
     reads: &[(FPC, 1)],
@@ -737,13 +744,19 @@ pub fn store_fpc<B: Backend>(b: &mut B, i: &Insn) -> Sem<B> {
     b.store(MemOp::be(4), a, v)
 }
 
-/// SET BFP ROUNDING MODE: `width` low bits of the second-operand address; SRNM keeps the third bit zero.
+/// SET BFP ROUNDING MODE: `width` low bits of the second-operand address; SRNM keeps the third bit zero. Of the
+/// rightmost eight bits SRNMB wants all others to be zero, and a mode that exists.
 #[inline]
 pub fn set_rounding<B: Backend>(b: &mut B, i: &Insn, width: u8) -> Sem<B> {
     let a = ea(b, i);
     let m = b.k(if width == 2 { 3 } else { 7 });
     let mode = b.and(a, m);
     if width == 3 {
+        let reserved = b.k(0xf8);
+        let z = b.k(0);
+        let bad = b.and(a, reserved);
+        let c = b.cmp(W64, Cc::Ne, bad, z);
+        b.trap_if(c, SPECIFICATION)?;
         let three = b.k(3);
         let four = b.k(4);
         let off = b.sub(mode, four);

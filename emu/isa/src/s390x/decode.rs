@@ -72,6 +72,20 @@ const fn extension(first: u8) -> u8 {
     }
 }
 
+/// The opcode bits of `row` in their places, all else zero; a shorter instruction has its bytes in front.
+pub fn template(row: &Row) -> [u8; 6] {
+    let mut raw = [0u8; 6];
+    let Ok(code) = u8::try_from(row.code) else {
+        let [first, ext] = row.code.to_be_bytes();
+        raw[0] = first;
+        // An extension in the low half of the second byte is four bits wide.
+        raw[if extension(first) == 3 { 5 } else { 1 }] = ext;
+        return raw;
+    };
+    raw[0] = code;
+    raw
+}
+
 /// Row number + 1 for each key; 0 is no instruction.
 static INDEX: [u16; 0x10000] = {
     let mut t = [0u16; 0x10000];

@@ -40,7 +40,7 @@ pub(super) mod plain {
 /// DAT, I/O, external and machine-check interruptions, problem state, primary space, 64-bit addressing.
 const USER_PSW: u64 = 0x0705_0001_8000_0000;
 /// Bits of the floating-point control register that exist.
-const FPC_BITS: u64 = 0xf8f8_ff07;
+const FPC_BITS: u64 = 0xfcfc_ff77;
 
 /// `_sigregs`.
 pub(super) fn save(r: &Registers) -> [u8; REGISTERS] {
@@ -156,7 +156,8 @@ mod tests {
         }
         r.slots[state::CC as usize] = 2;
         r.slots[state::PMASK as usize] = 5;
-        r.slots[state::FPC as usize] = 0xf800_0003;
+        // Masks, data-exception code, decimal and binary rounding modes.
+        r.slots[state::FPC as usize] = 0xfc04_ff73;
         let b = save(&r);
         assert_eq!(&b[..8], &0x0705_2501_8000_0000u64.to_be_bytes());
         let mut back = Registers { slots: [0; MAX_SLOTS], pc: 0 };
