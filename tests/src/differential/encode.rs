@@ -95,6 +95,11 @@ pub fn encode(row: &Row, f: &Fields) -> [u8; 6] {
             short(&mut b);
             second(&mut b);
         }
+        SSr => {
+            b[1] = nibbles(f.r1, f.r3);
+            short(&mut b);
+            second(&mut b);
+        }
         SSF => {
             // Either a register and a four-bit extension, or a whole byte of extension.
             b[1] |= if b[0] == 0xe5 { 0 } else { f.r3 << 4 };
@@ -175,7 +180,7 @@ mod tests {
             if matches!(row.format, RRE | RRF | RRD | RR | RIEb | RRS | RIEf) {
                 assert_eq!((i.r1, i.r2), (2, 9), "{}", row.name);
             }
-            if matches!(row.format, SS | SSl2 | SSF) {
+            if matches!(row.format, SS | SSl2 | SSF | SSr) {
                 assert_eq!((i.b2, i.d2), (12, 0xdef), "{}", row.name);
             }
             if matches!(row.format, RI | RIL | SI | SIY | RIEa | RIEc | RIEd | RIEf | RIS | SIL) {

@@ -473,7 +473,7 @@ pub fn sequence(seed: u64, index: u64) -> Sequence {
         };
     }
     state.fpc = values::fpc(r);
-    // Fixed-point overflow, which is not modelled, stays masked.
+    // Fixed-point overflow stays masked: qemu 7.2 takes no such exception.
     let mask = if r.chance(80) { 0 } else { r.below(8) as u32 };
     state.pm = (r.below(4) as u32) << 4 | mask;
     let mut patches = Vec::new();

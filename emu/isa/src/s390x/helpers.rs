@@ -123,8 +123,10 @@ pub static TR: Helper = on_storage("tr", |e, [to, table, len, _]| {
     let x = &mut x[..len as usize];
     e.probe(to, len, Access::Store)?;
     e.read(to, x)?;
-    let hull = x.iter().copied().max().map_or(0, |m| m as u64 + 1);
-    e.probe(table, hull, Access::Load)?;
+    // Of the table only what is needed is accessed; each page from the first such byte to the last holds one.
+    let first = x.iter().copied().min().unwrap_or(0) as u64;
+    let last = x.iter().copied().max().unwrap_or(0) as u64;
+    e.probe(table.wrapping_add(first), last - first + 1, Access::Load)?;
     for (k, &index) in x.iter().enumerate() {
         // The table may overlap the operand: read it as it is now.
         let mut b = [0];
