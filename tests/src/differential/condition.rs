@@ -22,6 +22,8 @@ const ALL: &[(&str, Condition)] = &[
     ("IEEE trap", ieee_trap),
     ("condition code only", |d| condition_code(d.item)),
     ("zeros there", zeros),
+    // It explains an end only.
+    ("no quotient", |_| false),
     ("a right product here", right_product),
     ("an address there", |d| d.there.state.gr[1] & !0xffff == super::sequence::DATA & !0xffff),
 ];
@@ -61,7 +63,11 @@ fn bits(i: &Item) -> Option<[u8; 6]> {
 
 /// Whether entry `when` of the name explains that the machine there ended.
 pub fn explains_end(name: &str, i: &Item) -> bool {
-    name == "condition code only" && condition_code(i)
+    match name {
+        "condition code only" => condition_code(i),
+        "no quotient" => true,
+        _ => false,
+    }
 }
 
 const SIGSEGV: u32 = 11;
