@@ -8,14 +8,10 @@
 
 use crate::event::CpuEvent;
 use crate::speculative::Recent;
-use crate::tables::Direct;
 use crate::{Cpu, Cpus, signal};
-use racewalk_ram::{Paddr, Vaddr};
+use racewalk_ram::Vaddr;
 use racewalk_sched::{NO_CPU, this_cpu, wait_while, wake};
-use racewalk_walk::s390x::Leaf;
-use racewalk_walk::s390x::entry::TableType;
-use racewalk_walk::s390x::geometry::{PAGE_TABLE_BYTES, SEGMENT_BYTES, index};
-use racewalk_walk::s390x::invalidate::{self, Effect, Instruction, Refused};
+use racewalk_walk::hardware::Hardware;
 use racewalk_walk::tlb::{InfiniteTlb, Purge};
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
@@ -50,9 +46,22 @@ impl FastDrop {
     }
 }
 
-/// What a CPU's gate guards. Never held across a scheduling point.
+/// CPUs that still use what was purged, each with the purge it must have passed a boundary after.
 #[derive(Debug, Default)]
-pub(crate) struct Gate {
+#[must_use = "nothing is promised before it is completed"]
+pub struct Pending(Vec<(usize, u64)>);
+
+impl Pending {
+    /// Both: one wait may serve several purges, as `tlbsync` does.
+    pub fn and(mut self, other: Pending) -> Pending {
+        self.0.extend(other.0);
+        self
+    }
+}
+
+/// What a CPU's gate guards. Never held across a scheduling point.
+#[derive(Debug)]
+pub(crate) struct Gate<H: Hardware> {
     /// Purges so far. A speculative walk that began before the last one may not fill the TLB.
     pub(crate) seq: u64,
     /// The CPU is inside guest code or a bracketed access.
@@ -63,12 +72,26 @@ pub(crate) struct Gate {
     acked: u64,
     /// Purges that the engine's fast TLB has not seen yet.
     fast: FastDrop,
-    pub(crate) tlb: InfiniteTlb<Leaf>,
+    /// The registers that steer translation.
+    pub(crate) context: H::Context,
+    pub(crate) tlb: InfiniteTlb<H::Leaf>,
     /// Where the speculative walker looks around.
     pub(crate) recent: Recent,
 }
 
-impl Gate {
+impl<H: Hardware> Gate<H> {
+    pub(crate) fn new() -> Self {
+        Gate {
+            seq: 0,
+            running: false,
+            pending: Vec::new(),
+            acked: 0,
+            fast: FastDrop::default(),
+            context: H::Context::default(),
+            tlb: InfiniteTlb::new(),
+            recent: Recent::default(),
+        }
+    }
     /// Purges the model TLB; the fast TLB is to drop the same.
     fn apply(&mut self, purge: &Purge) -> usize {
         let fast = &mut self.fast;
@@ -104,22 +127,22 @@ impl Gate {
     }
 }
 
-impl Cpu {
-    pub(crate) fn gate(&self) -> MutexGuard<'_, Gate> {
+impl<H: Hardware> Cpu<H> {
+    pub(crate) fn gate(&self) -> MutexGuard<'_, Gate<H>> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
     fn key(&self) -> usize {
         std::ptr::from_ref(&self.gate) as usize
     }
     /// Passes a boundary: applies the purges that waited for it.
-    fn boundary(&self, g: &mut Gate) -> bool {
+    fn boundary(&self, g: &mut Gate<H>) -> bool {
         let (news, gone) = g.ack();
         self.stats.purged.add(gone as u64);
         news
     }
 }
 
-impl Cpus {
+impl<H: Hardware> Cpus<H> {
     /// The CPU begins to execute guest code. Returns what its fast TLB must drop before it does.
     #[must_use]
     pub fn unpark(&self, cpu: u32) -> FastDrop {
@@ -163,8 +186,8 @@ impl Cpus {
 
     /// Runs `f` as a bracketed access of hosted code on `cpu`: the CPU counts as running meanwhile.
     pub(crate) fn bracket<R>(&self, cpu: u32, f: impl FnOnce() -> R) -> R {
-        struct Parked<'a>(&'a Cpus, u32);
-        impl Drop for Parked<'_> {
+        struct Parked<'a, H: Hardware>(&'a Cpus<H>, u32);
+        impl<H: Hardware> Drop for Parked<'_, H> {
             fn drop(&mut self) {
                 self.0.park(self.1)
             }
@@ -181,8 +204,16 @@ impl Cpus {
         f()
     }
 
-    /// Purges on every CPU and waits for those that run. `va` is what the instruction was given, for the event.
-    pub fn purge(&self, by: Instruction, va: Option<Vaddr>, purge: Purge) {
+    /// Purges on every CPU and waits for those that run: an invalidation that is complete when its instruction is. `va`
+    /// is what the instruction was given, for the event.
+    pub fn purge(&self, by: &'static str, va: Option<Vaddr>, purge: Purge) {
+        let pending = self.post(by, va, purge);
+        self.complete(by, pending);
+    }
+
+    /// Sends a purge to every CPU and returns at once. CPUs that run go on using what they have until their next
+    /// boundary; nothing is promised before [`complete`](Self::complete).
+    pub fn post(&self, by: &'static str, va: Option<Vaddr>, purge: Purge) -> Pending {
         let me = this_cpu();
         if let Some(c) = self.cpus.get(me as usize) {
             c.stats.purges_sent.bump();
@@ -191,14 +222,20 @@ impl Cpus {
         self.broadcast(|c, g| {
             let gone = g.purge(&purge);
             c.stats.purged.add(gone as u64);
-        });
+        })
+    }
+
+    /// Returns when no CPU uses any more what was purged.
+    pub fn complete(&self, by: &'static str, pending: Pending) {
+        self.wait(pending);
+        let me = this_cpu();
         if me != NO_CPU {
             self.emit(me, || CpuEvent::Purged { by });
         }
     }
 
-    /// Purges on this CPU only, for instructions with the local-clearing control.
-    fn purge_here(&self, purge: &Purge) {
+    /// Purges on this CPU only.
+    pub fn purge_here(&self, purge: &Purge) {
         if let Some(c) = self.cpus.get(this_cpu() as usize) {
             let mut g = c.gate();
             g.seq += 1;
@@ -211,11 +248,12 @@ impl Cpus {
     /// Takes fast write access to memory away from every CPU, and returns when none uses it any more: code is about
     /// to be made from a frame that somebody may be storing to. The model TLBs keep what they have.
     pub fn revoke_fast_stores(&self) {
-        self.broadcast(|_, g| g.fast.stores = true);
+        let pending = self.broadcast(|_, g| g.fast.stores = true);
+        self.wait(pending);
     }
 
-    /// Applies `f` to every gate, then waits until each CPU that was running passed a boundary.
-    fn broadcast(&self, f: impl Fn(&Cpu, &mut Gate)) {
+    /// Applies `f` to every gate; says which CPUs must pass a boundary before it has taken effect.
+    fn broadcast(&self, f: impl Fn(&Cpu<H>, &mut Gate<H>)) -> Pending {
         let me = this_cpu();
         let mut wait: Vec<(usize, u64)> = Vec::new();
         for (i, c) in self.cpus.iter().enumerate() {
@@ -228,12 +266,16 @@ impl Cpus {
                 wait.push((i, g.seq));
             }
         }
-        if !wait.is_empty()
-            && let Some(c) = self.cpus.get(me as usize)
+        Pending(wait)
+    }
+
+    fn wait(&self, pending: Pending) {
+        if !pending.0.is_empty()
+            && let Some(c) = self.cpus.get(this_cpu() as usize)
         {
             c.stats.waits.bump();
         }
-        for (i, seq) in wait {
+        for (i, seq) in pending.0 {
             let c = &self.cpus[i];
             wait_while(c.key(), "purge.wait", || {
                 let g = c.gate();
@@ -241,71 +283,4 @@ impl Cpus {
             });
         }
     }
-
-    /// Completes what an invalidation began. Returns the entry as it was; one outside memory is a bug of the caller,
-    /// reported as an entry with all bits one.
-    fn complete(&self, by: Instruction, va: Vaddr, effect: Result<Effect, Refused>) -> u64 {
-        let Ok(e) = effect else { return u64::MAX };
-        match e.purge {
-            Some(p) if e.local => self.purge_here(&p),
-            Some(p) => self.purge(by, Some(va), p),
-            None => {}
-        }
-        e.old
-    }
-
-    /// INVALIDATE PAGE TABLE ENTRY: sets I in the entry at `pte`, then purges what was formed from it everywhere. Returns
-    /// the entry as it was. An address outside memory is a bug of the caller, reported as an entry with all bits one.
-    pub fn ipte(&self, pte: Paddr, va: Vaddr) -> u64 {
-        self.complete(
-            Instruction::Ipte,
-            va,
-            invalidate::ipte(&Direct(&self.ram), table_of(pte), page_of(pte, va), 0, 0),
-        )
-    }
-
-    /// IPTE with the local-clearing control: only this CPU's TLB is purged. For entries that no other CPU can have
-    /// used.
-    pub fn ipte_local(&self, pte: Paddr, va: Vaddr) -> u64 {
-        let m4 = invalidate::LOCAL;
-        self.complete(
-            Instruction::Ipte,
-            va,
-            invalidate::ipte(&Direct(&self.ram), table_of(pte), page_of(pte, va), 0, m4),
-        )
-    }
-
-    /// INVALIDATE DAT TABLE ENTRY of the entry at `entry`, which is the one for `va` in a table of type `table`: sets I,
-    /// then purges everything formed through it. Returns the entry as it was.
-    pub fn idte_entry(&self, entry: Paddr, table: TableType, va: Vaddr) -> u64 {
-        let origin = entry.0.wrapping_sub(index(table, va) * 8);
-        debug_assert_eq!(origin & 0xfff, 0, "entry {entry:#x} is not the one for {va:#x}");
-        let page = va.0 & !(SEGMENT_BYTES - 1);
-        self.complete(
-            Instruction::Idte,
-            va,
-            invalidate::idte(&Direct(&self.ram), origin | (table as u64) << 2, page, 0, 0),
-        )
-    }
-
-    /// INVALIDATE DAT TABLE ENTRY, clearing by ASCE.
-    pub fn idte_asce(&self, asce: u64) {
-        self.purge(Instruction::Idte, None, invalidate::by_asce(asce));
-    }
-
-    /// COMPARE AND SWAP AND PURGE whose comparison succeeded: purges everything everywhere.
-    pub fn csp_purge_all(&self) {
-        self.purge(Instruction::Csp, None, Purge::ALL);
-    }
-}
-
-/// R1 of an IPTE for the entry at `pte`.
-fn table_of(pte: Paddr) -> u64 {
-    pte.0 & !(PAGE_TABLE_BYTES - 1)
-}
-
-/// R2 of an IPTE for the entry at `pte`: the address with the index that the entry has.
-fn page_of(pte: Paddr, va: Vaddr) -> u64 {
-    let px = pte.0 % PAGE_TABLE_BYTES / 8;
-    va.0 & !(SEGMENT_BYTES - 1) | px << 12
 }

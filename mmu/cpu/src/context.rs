@@ -1,19 +1,19 @@
 //! Context registers, interrupt mask and the guest/hosted border of each CPU.
 
-use crate::{Cpus, event::CpuEvent};
+use crate::Cpus;
 use racewalk_sched::{NO_CPU, wake};
+use racewalk_walk::hardware::Hardware;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-impl Cpus {
-    /// Loads control register 1 (the primary ASCE) of `cpu`. The TLB keeps what it has: entries are tagged by space.
-    pub fn load_asce(&self, cpu: u32, asce: u64) {
-        self.cpus[cpu as usize].asce.store(asce, Ordering::SeqCst);
-        self.emit(cpu, || CpuEvent::LoadAsce { asce });
+impl<H: Hardware> Cpus<H> {
+    /// Changes what is loaded on `cpu`. The TLB keeps what it has: entries are tagged by space.
+    pub fn load(&self, cpu: u32, change: impl FnOnce(&mut H::Context)) {
+        change(&mut self.cpus[cpu as usize].gate().context);
     }
 
-    /// Control register 1 of `cpu`.
-    pub fn asce(&self, cpu: u32) -> u64 {
-        self.cpus[cpu as usize].asce.load(Ordering::SeqCst)
+    /// What is loaded on `cpu`.
+    pub fn context(&self, cpu: u32) -> H::Context {
+        self.cpus[cpu as usize].gate().context.clone()
     }
 
     /// Even: the CPU is in guest mode or idle, a quiescent state of RCU. Odd: it is in hosted code.

@@ -2,7 +2,6 @@
 
 use racewalk_ram::Vaddr;
 use racewalk_walk::event::WalkEvent;
-use racewalk_walk::s390x::invalidate::Instruction;
 use racewalk_walk::tlb::Purge;
 use std::fmt;
 
@@ -18,8 +17,8 @@ pub enum CpuEvent {
     },
     /// This CPU asked all CPUs to purge.
     Purge {
-        /// With which instruction.
-        by: Instruction,
+        /// With which instruction, by its mnemonic.
+        by: &'static str,
         /// The address that the instruction was given, where it was given one.
         va: Option<Vaddr>,
         /// What goes.
@@ -27,13 +26,15 @@ pub enum CpuEvent {
     },
     /// The purge is complete on every CPU.
     Purged {
-        /// With which instruction.
-        by: Instruction,
+        /// With which instruction, by its mnemonic.
+        by: &'static str,
     },
-    /// Control register 1 was loaded.
-    LoadAsce {
-        /// The new primary ASCE.
-        asce: u64,
+    /// What names the address space was loaded.
+    Load {
+        /// Which register, in the architecture's term: an ASCE, a PID, a context.
+        register: &'static str,
+        /// The new value.
+        value: u64,
     },
 }
 
@@ -42,10 +43,10 @@ impl fmt::Display for CpuEvent {
         match *self {
             CpuEvent::Walk(w) => write!(f, "{w}"),
             CpuEvent::Fill { page } => write!(f, "tlb_fill {page:#x}"),
-            CpuEvent::Purge { by, va: Some(va), purge } => write!(f, "{} {va:#x} {purge}", by.name()),
-            CpuEvent::Purge { by, va: None, purge } => write!(f, "{} {purge}", by.name()),
-            CpuEvent::Purged { by } => write!(f, "{} complete", by.name()),
-            CpuEvent::LoadAsce { asce } => write!(f, "load_asce {asce:#x}"),
+            CpuEvent::Purge { by, va: Some(va), purge } => write!(f, "{by} {va:#x} {purge}"),
+            CpuEvent::Purge { by, va: None, purge } => write!(f, "{by} {purge}"),
+            CpuEvent::Purged { by } => write!(f, "{by} complete"),
+            CpuEvent::Load { register, value } => write!(f, "load_{register} {value:#x}"),
         }
     }
 }

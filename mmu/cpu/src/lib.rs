@@ -6,7 +6,7 @@
 //!
 //! # The three completions
 //!
-//! * An **invalidation** ([`Cpus::ipte`] and its like) returns after every CPU that was in guest mode or inside a
+//! * An **invalidation** ([`Cpus::purge`], which IPTE and its like are made of) returns after every CPU that was in guest mode or inside a
 //!   bracketed user access passed a boundary ([`Cpus::poll`] or [`Cpus::park`]); interrupts, locks and RCU of the
 //!   target do not matter. No walk that began before installs an entry afterwards.
 //! * A **cross call** ([`Cpus::ipi_all`]) returns after every CPU had interrupts on at one instant. A CPU in guest
@@ -19,12 +19,14 @@ mod bus;
 mod context;
 mod event;
 mod mmu;
+mod s390x;
 mod speculative;
 mod stats;
 mod tables;
 
-pub use bus::FastDrop;
+pub use bus::{FastDrop, Pending};
 pub use event::{CpuEvent, Sink};
+pub use mmu::Translated;
 pub use racewalk_walk::Access;
 pub use racewalk_walk::s390x::Fault;
 pub use speculative::SpeculativeWalker;
@@ -33,6 +35,8 @@ pub use stats::CpuStats;
 use bus::Gate;
 use racewalk_ram::Ram;
 use racewalk_walk::WalkStop;
+use racewalk_walk::hardware::Hardware;
+use racewalk_walk::s390x::S390x;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -58,36 +62,34 @@ pub mod signal {
 pub type AccessStop = WalkStop<Fault>;
 
 /// One processor.
-pub(crate) struct Cpu {
+pub(crate) struct Cpu<H: Hardware> {
     pub(crate) signal: Arc<AtomicU32>,
-    pub(crate) gate: Mutex<Gate>,
-    pub(crate) asce: AtomicU64,
+    pub(crate) gate: Mutex<Gate<H>>,
     pub(crate) rcu: AtomicU64,
     pub(crate) irq_off: AtomicU32,
     pub(crate) stats: CpuStats,
 }
 
-/// The machine's processors and what they share.
-pub struct Cpus {
+/// The machine's processors and what they share. `H` is their MMU.
+pub struct Cpus<H: Hardware = S390x> {
     pub(crate) ram: Arc<Ram>,
-    pub(crate) cpus: Box<[Cpu]>,
+    pub(crate) cpus: Box<[Cpu<H>]>,
     pub(crate) sink: OnceLock<Arc<dyn Sink>>,
     pub(crate) tracing: std::sync::atomic::AtomicBool,
 }
 
-impl std::fmt::Debug for Cpus {
+impl<H: Hardware> std::fmt::Debug for Cpus<H> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Cpus({})", self.cpus.len())
     }
 }
 
-impl Cpus {
+impl<H: Hardware> Cpus<H> {
     /// `n` processors over `ram`, all parked, no address space loaded.
-    pub fn new(ram: Arc<Ram>, n: u32) -> Arc<Cpus> {
+    pub fn new(ram: Arc<Ram>, n: u32) -> Arc<Cpus<H>> {
         let cpu = || Cpu {
             signal: Arc::default(),
-            gate: Mutex::default(),
-            asce: AtomicU64::new(0),
+            gate: Mutex::new(Gate::new()),
             rcu: AtomicU64::new(0),
             irq_off: AtomicU32::new(0),
             stats: CpuStats::default(),

@@ -2,70 +2,79 @@
 
 use crate::event::CpuEvent;
 use crate::tables::Tables;
-use crate::{Access, AccessStop, Cpu, Cpus};
+use crate::{Access, Cpu, Cpus};
 use racewalk_ram::{Paddr, Vaddr};
 use racewalk_sched::{NO_CPU, this_cpu};
 use racewalk_walk::WalkStop;
-use racewalk_walk::s390x::{Asce, Controls, Fault, Reason, Translation, walk};
-use racewalk_walk::tlb::Lookup;
+use racewalk_walk::hardware::Hardware;
+use racewalk_walk::tlb::{Entry, Lookup};
 
-impl Cpus {
+/// A translation, good until the CPU's next boundary.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Translated<L> {
+    /// Where the address leads.
+    pub paddr: Paddr,
+    /// The TLB entry that says so.
+    pub entry: Entry<L>,
+}
+
+impl<H: Hardware> Cpus<H> {
     /// Translates `va` under the context loaded on `cpu`, through its model TLB. The caller is in guest mode on that
     /// CPU or inside a bracketed access; the result holds until the CPU's next boundary.
-    pub fn translate(&self, cpu: u32, va: Vaddr, access: Access) -> Result<Translation, AccessStop> {
+    pub fn translate(
+        &self,
+        cpu: u32,
+        va: Vaddr,
+        access: Access,
+    ) -> Result<Translated<H::Leaf>, WalkStop<H::Fault>> {
         let c = &self.cpus[cpu as usize];
-        let controls = self.controls(cpu);
+        let fault = |f| {
+            c.stats.faults.bump();
+            Err(WalkStop::Fault(f))
+        };
         c.stats.lookups.bump();
-        let found = c.gate().tlb.lookup(&controls.tlb_key(va));
-        if let Lookup::Hit(e) = found {
-            c.stats.hits.bump();
-            if let Err(f) = controls.check(&e.leaf, va, access) {
-                c.stats.faults.bump();
-                return Err(WalkStop::Fault(f));
+        let (context, found) = {
+            let g = c.gate();
+            match H::key(&g.context, va, access) {
+                Ok(key) => (g.context.clone(), g.tlb.lookup(&key)),
+                Err(f) => return fault(f),
             }
-            let (paddr, from, common) = (e.paddr(va), e.from, e.tag.global);
-            return Ok(Translation { paddr, shift: e.tag.shift, common, from, leaf: e.leaf });
+        };
+        if let Lookup::Hit(entry) = found {
+            c.stats.hits.bump();
+            return match H::check(&context, &entry, va, access) {
+                Ok(()) => Ok(Translated { paddr: entry.paddr(va), entry }),
+                Err(f) => fault(f),
+            };
         }
-        let t = self.walk(cpu, &controls, va, access)?;
+        let entry = self.walk(cpu, &context, va, access)?;
         // A purge that came meanwhile waits for this CPU's boundary and takes the entry with it then, if it names it.
-        self.fill(c, cpu, &controls, va, &t, None);
-        Ok(t)
-    }
-
-    /// What a user-mode access of `cpu` goes by now: the primary space, with the machine's facilities.
-    fn controls(&self, cpu: u32) -> Controls {
-        Controls {
-            dat: true,
-            asce: Asce(self.asce(cpu)),
-            low_address_protection: true,
-            execution_protection: true,
-            ..Controls::default()
-        }
+        self.fill(c, cpu, va, entry, None);
+        Ok(Translated { paddr: entry.paddr(va), entry })
     }
 
     fn walk(
         &self,
         cpu: u32,
-        controls: &Controls,
+        context: &H::Context,
         va: Vaddr,
         access: Access,
-    ) -> Result<Translation, AccessStop> {
+    ) -> Result<Entry<H::Leaf>, WalkStop<H::Fault>> {
         let c = &self.cpus[cpu as usize];
         c.stats.walks.bump();
-        let r = walk(&Tables { cpus: self, cpu }, controls, va, access);
-        match r {
-            Err(WalkStop::Fault(_)) => c.stats.faults.bump(),
-            Ok(t) if t.paddr.0 >= self.ram.size() => {
-                c.stats.faults.bump();
-                let space = controls.space;
-                return Err(WalkStop::Fault(Fault { vaddr: va, access, reason: Reason::Addressing, space }));
+        let r = match H::walk(&Tables { cpus: self, cpu }, context, va, access) {
+            Ok(e) if e.paddr(va).0 >= self.ram.size() => {
+                Err(WalkStop::Fault(H::outside(context, va, access)))
             }
-            _ => {}
+            r => r,
+        };
+        if let Err(WalkStop::Fault(_)) = r {
+            c.stats.faults.bump();
         }
         r
     }
 
-    fn fill(&self, c: &Cpu, cpu: u32, controls: &Controls, va: Vaddr, t: &Translation, seq: Option<u64>) {
+    fn fill(&self, c: &Cpu<H>, cpu: u32, va: Vaddr, entry: Entry<H::Leaf>, seq: Option<u64>) {
         let mut g = c.gate();
         if seq.is_some_and(|s| s != g.seq) {
             // Something was purged since the speculative walk began: what it read may be older than that, and the
@@ -75,7 +84,7 @@ impl Cpus {
         if seq.is_none() {
             g.recent.note(va);
         }
-        g.tlb.fill(t.tlb_entry(controls, va));
+        g.tlb.fill(entry);
         drop(g);
         c.stats.fills.bump();
         self.emit(cpu, || CpuEvent::Fill { page: va.page() });
@@ -85,19 +94,16 @@ impl Cpus {
     /// may leave a TLB entry. Exceptions are not reported, as in hardware.
     pub fn speculate(&self, cpu: u32, va: Vaddr) -> Result<(), racewalk_sched::Cancelled> {
         let c = &self.cpus[cpu as usize];
-        let controls = self.controls(cpu);
-        if controls.asce.0 == 0 {
-            return Ok(());
-        }
-        let seq = {
+        let (context, seq) = {
             let g = c.gate();
-            if g.tlb.lookup(&controls.tlb_key(va)) != Lookup::Miss {
+            let Ok(key) = H::key(&g.context, va, Access::Load) else { return Ok(()) };
+            if H::idle(&g.context) || g.tlb.lookup(&key) != Lookup::Miss {
                 return Ok(());
             }
-            g.seq
+            (g.context.clone(), g.seq)
         };
-        match self.walk(cpu, &controls, va, Access::Load) {
-            Ok(t) => self.fill(c, cpu, &controls, va, &t, Some(seq)),
+        match self.walk(cpu, &context, va, Access::Load) {
+            Ok(entry) => self.fill(c, cpu, va, entry, Some(seq)),
             Err(WalkStop::Fault(_)) => {}
             Err(WalkStop::Cancelled) => return Err(racewalk_sched::Cancelled),
         }
@@ -115,7 +121,7 @@ impl Cpus {
         va: Vaddr,
         access: Access,
         f: impl FnOnce(Paddr) -> R,
-    ) -> Result<R, AccessStop> {
+    ) -> Result<R, WalkStop<H::Fault>> {
         let cpu = this_cpu();
         assert_ne!(cpu, NO_CPU, "a user access by a task that holds no CPU");
         self.bracket(cpu, || self.translate(cpu, va, access).map(|t| f(t.paddr)))
@@ -128,7 +134,7 @@ mod tests {
     use racewalk_ram::Ram;
     use racewalk_sched::{controlled, set_this_cpu};
     use racewalk_walk::s390x::entry::TableType;
-    use racewalk_walk::s390x::{Pte, Ste};
+    use racewalk_walk::s390x::{Asce, Pte, Ste};
     use std::sync::Arc;
 
     const SEGMENTS: u64 = 0x10_0000;

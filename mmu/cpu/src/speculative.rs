@@ -8,6 +8,7 @@ use crate::Cpus;
 use racewalk_ram::Vaddr;
 use racewalk_sched::Cancelled;
 use racewalk_sched::controlled::Rng;
+use racewalk_walk::hardware::Hardware;
 
 /// How far from a page that was translated lately a walk may go, in pages.
 const REACH: u64 = 4;
@@ -45,7 +46,7 @@ impl SpeculativeWalker {
     }
 
     /// One walk, near a page that the CPU translated lately; nothing if it has translated none.
-    pub fn step(&mut self, cpus: &Cpus) -> Result<(), Cancelled> {
+    pub fn step<H: Hardware>(&mut self, cpus: &Cpus<H>) -> Result<(), Cancelled> {
         let recent = cpus.cpus[self.cpu as usize].gate().recent.pick(self.rng.next_u64());
         let Some(page) = recent else { return Ok(()) };
         let page = page.wrapping_add(self.rng.below(2 * REACH + 1)).wrapping_sub(REACH);

@@ -5,6 +5,7 @@ use crate::{Cpu, Cpus};
 use racewalk_ram::{Paddr, Ram, RamError};
 use racewalk_sched::step;
 use racewalk_walk::event::WalkEvent;
+use racewalk_walk::hardware::Hardware;
 use racewalk_walk::{EntryStop, TableMemory};
 
 fn outside(_: RamError) -> EntryStop {
@@ -34,13 +35,13 @@ impl TableMemory for Direct<'_> {
 }
 
 /// Memory for a walk on `cpu`: a scheduling point before each access, counted, and observed.
-pub(crate) struct Tables<'a> {
-    pub(crate) cpus: &'a Cpus,
+pub(crate) struct Tables<'a, H: Hardware> {
+    pub(crate) cpus: &'a Cpus<H>,
     pub(crate) cpu: u32,
 }
 
-impl Tables<'_> {
-    fn of(&self) -> &Cpu {
+impl<H: Hardware> Tables<'_, H> {
+    fn of(&self) -> &Cpu<H> {
         &self.cpus.cpus[self.cpu as usize]
     }
     #[inline]
@@ -51,7 +52,7 @@ impl Tables<'_> {
     }
 }
 
-impl TableMemory for Tables<'_> {
+impl<H: Hardware> TableMemory for Tables<'_, H> {
     #[inline]
     fn load_entry(&self, addr: Paddr) -> Result<u64, EntryStop> {
         self.step("walk.load")?.load_entry(addr)
