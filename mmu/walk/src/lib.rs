@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod event;
+pub mod ppc64;
 pub mod s390x;
 pub mod text;
 pub mod tlb;

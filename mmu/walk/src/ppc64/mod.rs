@@ -1,0 +1,10 @@
+//! Power ISA Book III storage control on Book3S: the radix trees of ISA 3.0 and the hashed page table (reference
+//! ppc64-mmu). Tables are big-endian whatever MSR\[LE\] says.
+
+pub mod context;
+pub mod fault;
+pub mod names;
+pub mod radix;
+
+pub use context::{Context, Mode, Update};
+pub use fault::{Denied, Fault, Reason};
