@@ -88,8 +88,9 @@ impl Controls {
                 return Err(Denied::Walk);
             }
         }
-        if let Some((e, real)) = leaf.partition {
+        if let Some(PartitionLeaf { entry: e, real, shift }) = leaf.partition {
             if let Some(reason) = denies(e, authority(e), access) {
+                let real = real | (va.0 & ((1 << shift) - 1));
                 return Err(Denied::Fault(fault(reason).partition_scoped(real)));
             }
             if !recorded(e, access) {
@@ -134,8 +135,19 @@ fn recorded(e: Entry, access: Access) -> bool {
 pub struct Leaf {
     /// The process-scoped entry; where translation is off, not used.
     pub process: Entry,
-    /// In a partition: the partition-scoped entry and the guest real address of the page's first byte.
-    pub partition: Option<(Entry, u64)>,
+    /// In a partition: its part.
+    pub partition: Option<PartitionLeaf>,
+}
+
+/// What a partition's translation has beside the process's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PartitionLeaf {
+    /// The partition-scoped entry.
+    pub entry: Entry,
+    /// Guest real address of the page's first byte.
+    pub real: u64,
+    /// log2 of the size of the page.
+    pub shift: u8,
 }
 
 /// What a walk found.
@@ -383,8 +395,9 @@ impl<M: TableMemory> Walk<'_, M> {
             Some(p) => (p.entry, p.at, found.shift.min(p.shift)),
             None => (Entry::default(), found.at, found.shift),
         };
-        let leaf = Leaf { process: entry, partition: Some((found.entry, real & !((1 << shift) - 1))) };
-        Ok(Translation { paddr: Paddr(found.page(real)), shift: shift as u8, from, leaf })
+        let (paddr, shift) = (Paddr(found.page(real)), shift as u8);
+        let partition = PartitionLeaf { entry: found.entry, real: real & !((1 << shift) - 1), shift };
+        Ok(Translation { paddr, shift, from, leaf: Leaf { process: entry, partition: Some(partition) } })
     }
 
     /// 2. to 9. through the process's tree.
