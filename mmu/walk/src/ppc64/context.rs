@@ -1,6 +1,7 @@
 //! What a thread contributes to a translation: MSR, LPCR and the registers that name partition, process and keys
 //! (reference ppc64-mmu §1.1).
 
+use super::hash::{self, Slb, Version, entry::TableDesignation};
 use super::radix;
 use crate::Access;
 use racewalk_ram::Vaddr;
@@ -50,14 +51,32 @@ pub struct Context {
     pub iamr: u64,
     /// How the machine sets R and C of radix entries.
     pub update: Update,
+    /// Which architecture the hashed page table follows.
+    pub version: Version,
+    /// Storage description register 1: the hashed page table of ISA 2.x.
+    pub sdr1: u64,
+    /// Segment lookaside buffer.
+    pub slb: Slb,
 }
 
 impl Default for Context {
     fn default() -> Self {
         let msr = Self::MSR_SF | Self::MSR_HV | Self::MSR_IR | Self::MSR_DR;
         let lpcr = Self::LPCR_HR | Self::LPCR_UPRT;
-        let update = Update::default();
-        Context { msr, lpcr, ptcr: 0, lpidr: 0, pidr: 0, hrmor: 0, amr: 0, iamr: 0, update }
+        Context {
+            msr,
+            lpcr,
+            ptcr: 0,
+            lpidr: 0,
+            pidr: 0,
+            hrmor: 0,
+            amr: 0,
+            iamr: 0,
+            update: Update::default(),
+            version: Version::default(),
+            sdr1: 0,
+            slb: Slb::default(),
+        }
     }
 }
 
@@ -75,10 +94,16 @@ impl Context {
     pub const MSR_IR: u64 = 0x20;
     /// MSR bit 59: data addresses are translated.
     pub const MSR_DR: u64 = 0x10;
+    /// LPCR bit 1: a partition's storage interrupts in virtual mode are the hypervisor's.
+    pub const LPCR_VPM1: u64 = 1 << 62;
+    /// LPCR bit 2: the page sizes of segments are ignored.
+    pub const LPCR_ISL: u64 = 1 << 61;
     /// LPCR bit 41: process table.
     pub const LPCR_UPRT: u64 = 0x40_0000;
     /// LPCR bit 43: the host uses radix trees.
     pub const LPCR_HR: u64 = 0x10_0000;
+    /// LPCR bit 54: secondary groups are not searched.
+    pub const LPCR_TC: u64 = 0x200;
     /// Width of the LPIDR.
     pub const LPID: u64 = 0xfff;
     /// Width of the PIDR.
@@ -135,6 +160,32 @@ impl Context {
         let denied = ((amr & 1) << 2 | (amr & 2) | (iamr & 1)) as u8;
         let update = self.update;
         radix::Controls { mode, hypervisor, problem, lpid, pid, ptcr, hrmor, denied, update }
+    }
+
+    /// What a search of the hashed page table for this access goes by.
+    #[inline]
+    pub fn hash(&self, access: Access) -> hash::Controls<'_> {
+        let mode = match (self.translates(access), self.hypervisor()) {
+            (true, _) => Mode::Virtual,
+            (false, true) => Mode::HypervisorReal,
+            (false, false) => Mode::GuestReal,
+        };
+        hash::Controls {
+            mode,
+            problem: self.problem(),
+            lpid: self.lpidr & Self::LPID,
+            version: self.version,
+            table: TableDesignation(self.sdr1),
+            ptcr: self.ptcr,
+            hrmor: self.hrmor,
+            slb: &self.slb,
+            amr: self.amr,
+            iamr: self.iamr,
+            secondary: self.lpcr & Self::LPCR_TC == 0,
+            ignore_large: self.lpcr & Self::LPCR_ISL != 0,
+            segment_tables: self.version == Version::V3 && self.lpcr & Self::LPCR_UPRT != 0,
+            virtualized: !self.hypervisor() && self.lpcr & Self::LPCR_VPM1 != 0,
+        }
     }
 }
 

@@ -74,6 +74,20 @@ impl Reason {
         }
     }
 
+    /// Those that a search of the hashed page table can end with.
+    pub const HASH: [Reason; 10] = [
+        Reason::Segment,
+        Reason::NoTranslation,
+        Reason::NoExecute,
+        Reason::Protection,
+        Reason::Key,
+        Reason::UnsupportedMmu,
+        Reason::Addressing,
+        Reason::SlbMultihit,
+        Reason::VirtualRealMode,
+        Reason::SegmentTable,
+    ];
+
     /// The bit in DSISR, HDSISR, SRR1 or HSRR1; zero for reasons that have none.
     pub fn cause(self) -> u32 {
         match self {

@@ -3,6 +3,7 @@
 
 pub mod context;
 pub mod fault;
+pub mod hash;
 pub mod names;
 pub mod radix;
 
