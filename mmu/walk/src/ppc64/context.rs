@@ -102,6 +102,8 @@ impl Context {
     pub const LPCR_UPRT: u64 = 0x40_0000;
     /// LPCR bit 43: the host uses radix trees.
     pub const LPCR_HR: u64 = 0x10_0000;
+    /// LPCR bit 53: a partition may shoot down translations on other threads.
+    pub const LPCR_GTSE: u64 = 0x400;
     /// LPCR bit 54: secondary groups are not searched.
     pub const LPCR_TC: u64 = 0x200;
     /// Width of the LPIDR.

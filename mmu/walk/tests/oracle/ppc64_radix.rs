@@ -17,8 +17,10 @@ fn bit(x: u64, n: u32) -> bool {
     bits(x, n, n) == 1
 }
 
-/// How an access ends: where it leads and log2 of the page, or an interrupt's vector and registers.
-type End = Result<(u64, u32), (u32, Vec<(&'static str, u64)>)>;
+/// An interrupt's vector and registers.
+type Interrupt = (u32, Vec<(&'static str, u64)>);
+/// How an access ends: where it leads and log2 of the page, or an interrupt.
+type End = Result<(u64, u32), Interrupt>;
 
 /// Bit `n` of a 64-bit register, as DSISR and SRR1 are described.
 const fn b(n: u32) -> u64 {
@@ -40,12 +42,12 @@ struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    fn word(&self, at: u64) -> Result<u64, (u32, Vec<(&'static str, u64)>)> {
+    fn word(&self, at: u64) -> Result<u64, Interrupt> {
         self.words.get(&at).copied().ok_or((0x200, Vec::new()))
     }
 
     /// A storage interrupt of the partition's operating system.
-    fn storage(&self, cause: u64) -> (u32, Vec<(&'static str, u64)>) {
+    fn storage(&self, cause: u64) -> Interrupt {
         match self.access {
             Access::Fetch => (0x400, vec![("srr1", cause)]),
             Access::Store => (0x300, vec![("dsisr", cause | STORE), ("dar", self.ea)]),
@@ -54,7 +56,7 @@ impl Machine<'_> {
     }
 
     /// One of the hypervisor, for an implicit or the explicit access.
-    fn hypervisor(&self, cause: u64, kind: Access, gra: Option<u64>) -> (u32, Vec<(&'static str, u64)>) {
+    fn hypervisor(&self, cause: u64, kind: Access, gra: Option<u64>) -> Interrupt {
         let (vector, mut r) = match kind {
             Access::Fetch => (0xe20, vec![("hsrr1", cause)]),
             Access::Store => (0xe00, vec![("hdsisr", cause | STORE), ("hdar", self.ea)]),
@@ -70,9 +72,9 @@ impl Machine<'_> {
         &mut self,
         root: u64,
         address: u64,
-        fail: &dyn Fn(&Self, u64) -> (u32, Vec<(&'static str, u64)>),
-        locate: &dyn Fn(&mut Self, u64) -> Result<u64, (u32, Vec<(&'static str, u64)>)>,
-    ) -> Result<(u64, u64, u32), (u32, Vec<(&'static str, u64)>)> {
+        fail: &dyn Fn(&Self, u64) -> Interrupt,
+        locate: &dyn Fn(&mut Self, u64) -> Result<u64, Interrupt>,
+    ) -> Result<(u64, u64, u32), Interrupt> {
         // The address from its leftmost bit on is used up level by level.
         let (mut used, mut designator) = (12, root);
         for (level, widths) in [&[13][..], &[9], &[9], &[9, 5]].into_iter().enumerate() {
@@ -182,7 +184,7 @@ impl Machine<'_> {
         }
         let base = bits(processes, 4, 51) << 12;
         let bytes = 4096u64 << bits(processes, 59, 63);
-        if base % bytes != 0 {
+        if !base.is_multiple_of(bytes) {
             return Err(self.storage(UNSUPPORTED));
         }
         if pid >= bytes / 16 {

@@ -34,7 +34,7 @@ pub struct Controls {
 }
 
 /// A space without a process: guest real addresses of one LPID.
-const SPACE_GUEST_REAL: u64 = 1 << 31;
+pub const SPACE_GUEST_REAL: u64 = 1 << 31;
 /// Hypervisor real addresses.
 const SPACE_REAL: u64 = 1 << 63;
 
