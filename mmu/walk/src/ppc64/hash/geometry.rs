@@ -39,8 +39,7 @@ pub const LARGE_PAGES: [LargePage; 6] = [
 pub fn avpn(s: &Segment, offset: u64) -> u64 {
     let page = offset & !((1u64 << s.base) - 1);
     // The virtual address has 78 bits; 16 of them are left out, of which 7 are the entry's flags.
-    let va = (s.vsid as u128) << s.size.shift() | page as u128;
-    (va >> 16) as u64 & !0x7f
+    (s.vsid << (s.size.shift() - 16) | page >> 16) & !0x7f
 }
 
 /// The primary hash of an address in a segment; the secondary is its complement.

@@ -232,7 +232,7 @@ impl<M: TableMemory> Walk<'_, '_, M> {
     }
 
     /// 3. The first entry of a group that is the page's: where it is, its second doubleword, log2 of the page's size.
-    #[inline]
+    #[inline(always)]
     fn group(
         &self,
         group: Paddr,
@@ -281,7 +281,7 @@ impl<M: TableMemory> Walk<'_, '_, M> {
     }
 
     #[inline]
-    fn translate(&self) -> Result<Translation, Stop> {
+    fn translate(&self) -> Result<(Translation, bool), Stop> {
         let (c, va, access) = (self.c, self.va, self.access);
         let s = match c.mode {
             Mode::Virtual if !c.segment_tables => match c.segment(va, access) {
@@ -308,16 +308,17 @@ impl<M: TableMemory> Walk<'_, '_, M> {
         let space = space(c.lpid, s.size, s.vsid);
         let key = Key { va: Vaddr(offset), space, other: None, globals: false };
         let paddr = Paddr(e.real(c.version, shift, offset));
-        Ok(Translation { paddr, shift, from: at, key, leaf: Leaf { second: e.1 } })
+        let protected = c.denies(&s, e.1, Access::Store).is_some();
+        Ok((Translation { paddr, shift, from: at, key, leaf: Leaf { second: e.1 } }, protected))
     }
 
     /// Translation is off, or needs what is not modelled.
     #[cold]
-    fn without_segment(&self) -> Result<Translation, Stop> {
+    fn without_segment(&self) -> Result<(Translation, bool), Stop> {
         match self.c.tlb_key(self.va, self.access) {
             Ok(key) => {
                 let (paddr, from) = (Paddr(key.va.0), Paddr(0));
-                Ok(Translation { paddr, shift: BASE_4K, from, key, leaf: Leaf::default() })
+                Ok((Translation { paddr, shift: BASE_4K, from, key, leaf: Leaf::default() }, false))
             }
             Err(fault) => self.halt(fault),
         }
@@ -334,8 +335,7 @@ pub fn walk<M: TableMemory>(
 ) -> Result<Translation, WalkStop<Fault>> {
     let root = if c.version == Version::V2 { c.table.0 } else { c.ptcr };
     memory.event(WalkEvent::Start { vaddr: va, access, root });
-    let t = Walk { memory, c, va, access }.translate()?;
-    let protected = matches!(c.check(&t.leaf, va, Access::Store), Err(Denied::Fault(_)));
+    let (t, protected) = Walk { memory, c, va, access }.translate()?;
     memory.event(WalkEvent::Done { vaddr: va, paddr: t.paddr, shift: t.shift, protected });
     Ok(t)
 }

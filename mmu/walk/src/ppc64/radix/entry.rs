@@ -142,10 +142,11 @@ impl Entry {
     pub fn next_bits(self) -> u32 {
         (self.0 & Self::NLS) as u32
     }
-    /// Where in that table the entry for `index` is. A table is aligned to its size; lower bits of its base do not count.
+    /// Where the entry for `index` is in the table, of 2^`bits` entries, that this one designates. A table is aligned to its
+    /// size; lower bits of its base do not count.
     #[inline]
-    pub fn slot(self, index: u64) -> u64 {
-        (self.0 & Self::NLB & !((8 << self.next_bits()) - 1)) + index * 8
+    pub fn slot(self, bits: u32, index: u64) -> u64 {
+        (self.0 & Self::NLB & !((8 << bits) - 1)) + index * 8
     }
 }
 
@@ -158,7 +159,7 @@ mod tests {
         let r = Root::new(0x1_0000, 52, 13);
         // RTS = 21: binary 10 in bits 1-2, 101 in bits 56-58.
         assert_eq!(r.0, 0x4000_0000_0001_00ad);
-        assert_eq!((r.bits(), r.directory().next_bits(), r.directory().slot(2)), (52, 13, 0x1_0010));
+        assert_eq!((r.bits(), r.directory().next_bits(), r.directory().slot(13, 2)), (52, 13, 0x1_0010));
         assert_eq!(Root(Root::RTS).bits(), 62);
     }
 

@@ -7,20 +7,21 @@ use racewalk_ram::Vaddr;
 pub const TREE_BITS: u32 = 52;
 /// Levels, root first. The walk's events number them from the leaf.
 pub const LEVELS: u32 = 4;
-/// log2 of the bytes that one entry covers, by the number of its table from the root, with tables for pages of 4K.
-pub const SHIFTS: [u32; 4] = [39, 30, 21, 12];
 /// Bits of an effective address behind its quadrant.
 const BEHIND_QUADRANT: u64 = (1 << 62) - 1;
 
-/// Whether a table with 2^`bits` entries may stand at `depth`, 0 for the root, where `left` bits are to be translated.
-#[inline]
-pub fn supported(depth: u32, left: u32, bits: u32) -> bool {
-    match depth {
-        0 => left == TREE_BITS && bits == 13,
-        1 | 2 => bits == 9,
-        // Pages of 4K or 64K.
-        3 => bits == 9 || bits == 5,
-        _ => false,
+/// The widths that a table at `depth`, 0 for the root, can have, with log2 of the bytes that its entries then cover: from
+/// the `bits` that its designation tells, `None` if they are not supported.
+#[inline(always)]
+pub fn width(depth: u32, bits: u32) -> Option<(u32, u32)> {
+    match (depth, bits) {
+        (0, 13) => Some((13, 39)),
+        (1, 9) => Some((9, 30)),
+        (2, 9) => Some((9, 21)),
+        // Pages of 4K, and of 64K.
+        (3, 9) => Some((9, 12)),
+        (3, 5) => Some((5, 16)),
+        _ => None,
     }
 }
 
@@ -28,12 +29,6 @@ pub fn supported(depth: u32, left: u32, bits: u32) -> bool {
 #[inline]
 pub fn may_be_leaf(depth: u32) -> bool {
     depth > 0
-}
-
-/// The bits that are left to translate in a table at `depth`.
-#[inline]
-pub fn left_at(depth: u32) -> u32 {
-    if depth == 0 { TREE_BITS } else { SHIFTS[depth as usize - 1] }
 }
 
 /// The part of an effective address that a tree translates; `None` if the tree does not reach it.
@@ -55,19 +50,14 @@ mod tests {
 
     #[test]
     fn only_two_trees() {
-        let trees = [[13, 9, 9, 9], [13, 9, 9, 5]];
-        for t in trees {
+        for tree in [[13, 9, 9, 9], [13, 9, 9, 5]] {
             let mut left = TREE_BITS;
-            for (depth, bits) in t.into_iter().enumerate() {
-                assert_eq!(left, left_at(depth as u32));
-                assert!(supported(depth as u32, left, bits));
+            for (depth, bits) in (0..).zip(tree) {
                 left -= bits;
+                assert_eq!(width(depth, bits), Some((bits, left)));
             }
-            assert!(left == 12 || left == 16);
         }
-        assert!(
-            !supported(0, 52, 12) && !supported(0, 51, 13) && !supported(1, 39, 5) && !supported(4, 12, 9)
-        );
+        assert_eq!([width(0, 12), width(1, 5), width(2, 13), width(3, 13), width(4, 9)], [None; 5]);
         assert_eq!(offset(Vaddr(0xc00f_ffff_ffff_ffff)), Some((1 << 52) - 1));
         assert_eq!(offset(Vaddr(0xc010_0000_0000_0000)), None);
     }

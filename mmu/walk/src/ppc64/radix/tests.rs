@@ -1,7 +1,7 @@
 //! Walks of one tree, walk caches, and the setting of R and C.
 
 use super::entry::{Entry, PartitionEntry, Root};
-use super::geometry::{index, left_at};
+use super::geometry::{index, width};
 use super::walk::{Controls, walk};
 use crate::event::Level;
 use crate::ppc64::{Denied, Reason, Update};
@@ -19,8 +19,9 @@ fn host() -> (Tables, Controls) {
     t.set(0x1_0008, 0x2_0000);
     t.set(0x2_0010, Root::new(0x10_0000, 52, 13).0);
     let mut at = Root::new(0x10_0000, 52, 13).directory();
-    for depth in 0..3u32 {
-        let slot = at.slot(index(VA.0, left_at(depth + 1), at.next_bits()));
+    for depth in 0..3 {
+        let (bits, shift) = width(depth, at.next_bits()).unwrap();
+        let slot = at.slot(bits, index(VA.0, shift, bits));
         at = Entry::directory((depth as u64 + 2) << 20, 9);
         t.set(slot, at.0);
     }

@@ -1,13 +1,14 @@
 //! The walk of radix trees, step by step as in ISA 3.0B Book III 6.7.10 and 6.7.11 (numbers: reference ppc64-mmu §2.1).
 
 use super::entry::{ENTRY_16, Entry, PartitionEntry, Ptcr, Root};
-use super::geometry::{LEVELS, TREE_BITS, index, left_at, may_be_leaf, offset, supported};
+use super::geometry::{LEVELS, TREE_BITS, index, may_be_leaf, offset, width};
 use crate::event::{Level, WalkEvent};
 use crate::ppc64::context::{Context, Mode, Update};
 use crate::ppc64::fault::{CAUSE_TABLE, Denied, Fault, Reason};
 use crate::tlb::{self, Key, Tag};
 use crate::{Access, EntryStop, TableMemory, Upper, WalkStop};
 use racewalk_ram::{Asid, Paddr, Vaddr};
+use std::ops::ControlFlow;
 
 /// What steers one translation: the state of the thread, and the partition and process that the quadrant names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -60,6 +61,12 @@ impl Controls {
         Key { va, space: self.space(), other: None, globals: false }
     }
 
+    /// The host's own, through tables: the common case.
+    #[inline]
+    fn of_host(&self) -> bool {
+        self.mode == Mode::Virtual && self.lpid == 0 && self.hypervisor
+    }
+
     /// Whether the process-scoped entry denies the access, and why. 7.
     #[inline]
     fn process_denies(&self, e: Entry, access: Access) -> Option<Reason> {
@@ -75,6 +82,7 @@ impl Controls {
 
     /// Whether an access may use a translation that a TLB holds; the same questions, in the same order, that a walk asks
     /// at its end.
+    #[inline]
     pub fn check(&self, leaf: &Leaf, va: Vaddr, access: Access) -> Result<(), Denied> {
         let fault = |reason| Fault::new(va, access, reason);
         if self.mode == Mode::NoQuadrant {
@@ -194,9 +202,17 @@ struct Found {
 
 impl Found {
     /// Where `address` leads.
+    #[inline]
     fn page(&self, address: u64) -> u64 {
         let inside = (1u64 << self.shift) - 1;
         (self.entry.0 & Entry::RPN & !inside) | (address & inside)
+    }
+
+    /// As the whole of a translation: the host's.
+    #[inline(always)]
+    fn of_host(&self, real: u64) -> Translation {
+        let leaf = Leaf { process: self.entry, partition: None };
+        Translation { paddr: Paddr(real), shift: self.shift as u8, from: self.at, leaf }
     }
 }
 
@@ -307,57 +323,83 @@ impl<M: TableMemory> Walk<'_, M> {
     /// 5. The root of a tree: its size and that of the root page directory are supported.
     #[inline]
     fn directory(&self, tree: Tree, root: Root) -> Result<Entry, Halt> {
-        if !supported(0, root.bits(), root.directory().next_bits()) {
+        if root.bits() != TREE_BITS || width(0, root.directory().next_bits()).is_none() {
             return self.tree_fault(tree, Reason::UnsupportedMmu);
         }
         Ok(root.directory())
     }
 
-    /// 5. One tree from the table that `e` designates, `depth` levels below the root.
-    #[inline]
+    /// 5. One tree from the table that `e` designates, `depth` levels below the root. Written out by level: which widths a
+    /// level can have is known, so a load does not wait for the width that the entry before tells.
+    #[inline(always)]
     fn tables_below(&self, tree: Tree, depth: u32, e: Entry, address: u64) -> Result<Found, Halt> {
-        let (mut depth, mut e) = (depth, e);
-        let mut left = left_at(depth);
-        loop {
-            let bits = e.next_bits();
-            if !supported(depth, left, bits) {
+        let mut e = e;
+        macro_rules! level {
+            ($depth:literal) => {
+                if depth <= $depth {
+                    match self.table(tree, $depth, e, address)? {
+                        ControlFlow::Break(found) => return Ok(found),
+                        ControlFlow::Continue(next) => e = next,
+                    }
+                }
+            };
+        }
+        level!(0);
+        level!(1);
+        level!(2);
+        level!(3);
+        let _ = e;
+        self.tree_fault(tree, Reason::UnsupportedMmu)
+    }
+
+    /// One table: the page, or what designates the next table.
+    #[inline(always)]
+    fn table(
+        &self,
+        tree: Tree,
+        depth: u32,
+        e: Entry,
+        address: u64,
+    ) -> Result<ControlFlow<Found, Entry>, Halt> {
+        let level = Level((LEVELS - 1 - depth) as u8);
+        let Some((bits, left)) = width(depth, e.next_bits()) else {
+            return self.tree_fault(tree, Reason::UnsupportedMmu);
+        };
+        let slot = e.slot(bits, index(address, left, bits));
+        let (at, names) = match tree {
+            Tree::Process(guest) => {
+                (self.table_at(guest, slot, Access::Load)?, ["page-directory", "page-table"])
+            }
+            Tree::Partition { .. } => (Paddr(slot), ["partition-directory", "partition-page-table"]),
+        };
+        let e = Entry(self.load(level, names[(level.0 == 0) as usize], at)?);
+        if !e.valid() {
+            return self.tree_fault(tree, Reason::NoTranslation);
+        }
+        if e.is_leaf() {
+            if !may_be_leaf(depth) {
                 return self.tree_fault(tree, Reason::UnsupportedMmu);
             }
-            left -= bits;
-            let level = Level((LEVELS - 1 - depth) as u8);
-            let slot = e.slot(index(address, left, bits));
-            let (at, table) = match tree {
-                Tree::Process(guest) => {
-                    (self.table_at(guest, slot, Access::Load)?, ["page-directory", "page-table"])
-                }
-                Tree::Partition { .. } => (Paddr(slot), ["partition-directory", "partition-page-table"]),
-            };
-            e = Entry(self.load(level, table[(level.0 == 0) as usize], at)?);
-            if !e.valid() {
-                return self.tree_fault(tree, Reason::NoTranslation);
-            }
-            if e.is_leaf() {
-                if !may_be_leaf(depth) {
-                    return self.tree_fault(tree, Reason::UnsupportedMmu);
-                }
-                return Ok(Found { entry: e, at, slot, shift: left });
-            }
-            depth += 1;
-            if matches!(tree, Tree::Process(_)) && level.0 > 0 {
-                let upper = Upper { next: Level(level.0 - 1), entry: e.0, gathered: 0 };
-                self.memory.remember(self.va, left as u8, upper);
-            }
+            return Ok(ControlFlow::Break(Found { entry: e, at, slot, shift: left }));
         }
+        if matches!(tree, Tree::Process(_)) && level.0 > 0 {
+            let upper = Upper { next: Level(level.0 - 1), entry: e.0, gathered: 0 };
+            self.memory.remember(self.va, left as u8, upper);
+        }
+        Ok(ControlFlow::Continue(e))
     }
 
     /// 8. R, and C for stores.
     #[inline]
-    fn record(&self, tree: Tree, found: Found, access: Access) -> Result<Found, Halt> {
-        if recorded(found.entry, access) { Ok(found) } else { self.set_recorded(tree, found, access) }
+    fn record(&self, tree: Tree, found: &Found, access: Access) -> Result<Entry, Halt> {
+        if recorded(found.entry, access) {
+            return Ok(found.entry);
+        }
+        self.set_recorded(tree, *found, access)
     }
 
     #[cold]
-    fn set_recorded(&self, tree: Tree, found: Found, access: Access) -> Result<Found, Halt> {
+    fn set_recorded(&self, tree: Tree, found: Found, access: Access) -> Result<Entry, Halt> {
         if self.c.update == Update::Interrupt {
             return self.tree_fault(tree, Reason::ReferenceChange);
         }
@@ -368,13 +410,14 @@ impl<M: TableMemory> Walk<'_, M> {
         let old = found.entry.0;
         let new = old | wanted(access);
         match self.memory.cas_entry(at, old, new) {
-            Ok(seen) if seen == old => Ok(Found { entry: Entry(new), ..found }),
+            Ok(seen) if seen == old => Ok(Entry(new)),
             Ok(_) => Err(Halt::Again),
             Err(stop) => self.stopped(stop),
         }
     }
 
     /// 9. Partition-scoped translation of a guest real address.
+    #[inline(never)]
     fn partition_scoped(&self, root: Root, real: u64, access: Access, table: bool) -> Result<Found, Halt> {
         let tree = Tree::Partition { real, store: access == Access::Store, table };
         let directory = self.directory(tree, root)?;
@@ -385,10 +428,12 @@ impl<M: TableMemory> Walk<'_, M> {
         if let Some(reason) = denies(found.entry, authority(found.entry), access) {
             return self.tree_fault(tree, reason);
         }
-        self.record(tree, found, access)
+        let entry = self.record(tree, &found, access)?;
+        Ok(Found { entry, ..found })
     }
 
     /// The access itself at a guest real address: that of an access with translation off, or what the process's tree gave.
+    #[inline(never)]
     fn in_partition(&self, root: Root, real: u64, process: Option<Found>) -> Result<Translation, Halt> {
         let found = self.partition_scoped(root, real, self.access, false)?;
         let (entry, from, shift) = match process {
@@ -400,21 +445,22 @@ impl<M: TableMemory> Walk<'_, M> {
         Ok(Translation { paddr, shift, from, leaf: Leaf { process: entry, partition: Some(partition) } })
     }
 
-    /// 2. to 9. through the process's tree.
-    #[inline]
-    fn process_scoped(&self) -> Result<Translation, Halt> {
+    /// 2. to 8. through the process's tree: the page, where it is for the partition or the host, and the partition's tree.
+    #[inline(always)]
+    fn process_scoped(&self, in_partition: bool) -> Result<(Found, u64, Root), Halt> {
         let upper = self.memory.resume(self.va);
-        let (guest, depth, directory) = match upper {
+        let below = |u: Upper| (LEVELS - 1 - u.next.0 as u32, Entry(u.entry));
+        let (guest, (depth, directory)) = match upper {
             // The host's tables lie at real addresses: nothing above them is needed.
-            Some(u) if self.c.lpid == 0 => (None, LEVELS - 1 - u.next.0 as u32, Entry(u.entry)),
+            Some(u) if !in_partition => (None, below(u)),
             _ => {
                 let e = self.partition_entry()?;
-                let guest = (self.c.lpid != 0).then(|| e.root());
+                let guest = in_partition.then(|| e.root());
                 match upper {
-                    Some(u) => (guest, LEVELS - 1 - u.next.0 as u32, Entry(u.entry)),
+                    Some(u) => (guest, below(u)),
                     None => {
                         let root = self.process_root(e, guest)?;
-                        (guest, 0, self.directory(Tree::Process(guest), root)?)
+                        (guest, (0, self.directory(Tree::Process(guest), root)?))
                     }
                 }
             }
@@ -432,22 +478,22 @@ impl<M: TableMemory> Walk<'_, M> {
         if let Some(reason) = self.c.process_denies(found.entry, self.access) {
             return self.fault(reason);
         }
-        let found = self.record(tree, found, self.access)?;
         let real = found.page(address);
-        match guest {
-            None => {
-                let leaf = Leaf { process: found.entry, partition: None };
-                Ok(Translation { paddr: Paddr(real), shift: found.shift as u8, from: found.at, leaf })
-            }
-            Some(root) => self.in_partition(root, real, Some(found)),
-        }
+        let entry = self.record(tree, &found, self.access)?;
+        Ok((Found { entry, ..found }, real, guest.unwrap_or_default()))
     }
 
-    #[inline]
     fn translate(&self) -> Result<Translation, Halt> {
         let c = self.c;
         match c.mode {
-            Mode::Virtual => self.process_scoped(),
+            Mode::Virtual => {
+                if c.of_host() {
+                    let (found, real, _) = self.process_scoped(false)?;
+                    return Ok(found.of_host(real));
+                }
+                let (found, real, root) = self.process_scoped(true)?;
+                self.in_partition(root, real, Some(found))
+            }
             Mode::NoQuadrant => self.fault(Reason::Segment),
             Mode::HypervisorReal => {
                 let paddr = Paddr(Context::real(self.va, c.hrmor));
@@ -459,6 +505,28 @@ impl<M: TableMemory> Walk<'_, M> {
                 self.in_partition(e.root(), Context::real(self.va, 0), None)
             }
         }
+    }
+
+    /// Walks until nothing changes underneath.
+    #[inline(never)]
+    fn complete(&self) -> Result<Translation, WalkStop<Fault>> {
+        loop {
+            match self.translate() {
+                Ok(t) => {
+                    self.done(&t);
+                    return Ok(t);
+                }
+                Err(Halt::Stop(stop)) => return Err(stop),
+                Err(Halt::Again) => {}
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn done(&self, t: &Translation) {
+        let store = self.c.check(&t.leaf, self.va, Access::Store);
+        let protected = matches!(store, Err(Denied::Fault(_)));
+        self.memory.event(WalkEvent::Done { vaddr: self.va, paddr: t.paddr, shift: t.shift, protected });
     }
 }
 
@@ -472,15 +540,16 @@ pub fn walk<M: TableMemory>(
 ) -> Result<Translation, WalkStop<Fault>> {
     memory.event(WalkEvent::Start { vaddr: va, access, root: c.ptcr });
     let w = Walk { memory, c, va, access };
-    let t = loop {
-        match w.translate() {
-            Ok(t) => break t,
+    // The common case by itself: its result stays in registers.
+    if c.of_host() {
+        match w.process_scoped(false) {
+            Ok((found, real, _)) => {
+                w.done(&found.of_host(real));
+                return Ok(found.of_host(real));
+            }
             Err(Halt::Stop(stop)) => return Err(stop),
             Err(Halt::Again) => {}
         }
-    };
-    let store = c.check(&t.leaf, va, Access::Store);
-    let protected = matches!(store, Err(Denied::Fault(_)));
-    memory.event(WalkEvent::Done { vaddr: va, paddr: t.paddr, shift: t.shift, protected });
-    Ok(t)
+    }
+    w.complete()
 }
