@@ -82,20 +82,16 @@ impl Hpte {
     /// PP bits 1 and 2.
     pub const PP: u64 = 3;
 
-    /// Whether the entry is the one for the page with `avpn` (as [`geometry::avpn`](super::geometry::avpn)), in a primary
-    /// or secondary group; the first doubleword alone.
+    /// What the first doubleword of the entry for the page with `avpn` (as [`geometry::avpn`](super::geometry::avpn)) is in a
+    /// primary group, and under which mask; in a secondary group [`Hpte::H`] is set as well.
     #[inline]
-    pub fn may_match(first: u64, version: Version, avpn: u64, size: SegmentSize, secondary: bool) -> bool {
-        let h = if secondary { Self::H } else { 0 };
+    pub fn wanted(version: Version, avpn: u64, size: SegmentSize) -> (u64, u64) {
         match version {
             Version::V2 => {
-                let want = (size as u64) << 62 | (avpn & Self::AVPN_V2) | h | Self::V;
-                (first ^ want) & (Self::B_V2 | Self::AVPN_V2 | Self::H | Self::V) == 0
+                let mask = Self::B_V2 | Self::AVPN_V2 | Self::H | Self::V;
+                ((size as u64) << 62 | (avpn & Self::AVPN_V2) | Self::V, mask)
             }
-            Version::V3 => {
-                let want = (avpn & Self::AVPN_V3) | h | Self::V;
-                (first ^ want) & (Self::AVPN_V3 | Self::H | Self::V) == 0
-            }
+            Version::V3 => ((avpn & Self::AVPN_V3) | Self::V, Self::AVPN_V3 | Self::H | Self::V),
         }
     }
 

@@ -60,12 +60,11 @@ pub fn space(lpid: u64, size: SegmentSize, vsid: u64) -> Asid {
 
 impl Controls<'_> {
     /// 1. and 2. The segment of an access.
-    #[inline]
+    #[inline(always)]
     fn segment(&self, va: Vaddr, access: Access) -> Result<Segment, Fault> {
         let mut s = match self.slb.lookup(va) {
             Ok(s) => *s,
-            Err(SlbMiss::None) => return Err(Fault::new(va, access, Reason::Segment)),
-            Err(SlbMiss::Multiple) => return Err(Fault::new(va, access, Reason::SlbMultihit)),
+            Err(miss) => return Err(no_segment(miss, va, access)),
         };
         if access == Access::Fetch && s.word & VSID_N != 0 {
             return Err(self.fault(&s, va, access, Reason::NoExecute));
@@ -137,6 +136,15 @@ impl Controls<'_> {
     }
 }
 
+#[cold]
+fn no_segment(miss: SlbMiss, va: Vaddr, access: Access) -> Fault {
+    let reason = match miss {
+        SlbMiss::None => Reason::Segment,
+        SlbMiss::Multiple => Reason::SlbMultihit,
+    };
+    Fault::new(va, access, reason)
+}
+
 /// The part of an address that is inside its segment.
 #[inline]
 fn offset(s: &Segment, va: Vaddr) -> u64 {
@@ -177,6 +185,8 @@ impl Translation {
 }
 
 type Stop = WalkStop<Fault>;
+/// An entry found: where, both doublewords, log2 of the page's size.
+type Match = Option<(Paddr, Hpte, u8)>;
 
 struct Walk<'m, 'c, M> {
     memory: &'m M,
@@ -237,16 +247,16 @@ impl<M: TableMemory> Walk<'_, '_, M> {
         &self,
         group: Paddr,
         s: &Segment,
-        want: u64,
+        (want, mask): (u64, u64),
         secondary: bool,
-    ) -> Result<Option<(Paddr, Hpte, u8)>, Stop> {
+    ) -> Result<Match, Stop> {
         let version = self.c.version;
         let names = [["primary-group-0", "primary-group-1"], ["secondary-group-0", "secondary-group-1"]];
         let [first_name, second_name] = names[secondary as usize];
         for slot in 0..GROUP_ENTRIES {
             let at = group.offset(slot * ENTRY_BYTES);
             let first = self.load(Level(0), first_name, at)?;
-            if !Hpte::may_match(first, version, want, s.size, secondary) {
+            if (first ^ want) & mask != 0 {
                 continue;
             }
             // The halves are two accesses: software that reuses an entry without an invalidation between can have both.
@@ -258,6 +268,11 @@ impl<M: TableMemory> Walk<'_, '_, M> {
             }
         }
         Ok(None)
+    }
+
+    #[inline(never)]
+    fn second_group(&self, at: Paddr, s: &Segment, want: (u64, u64)) -> Result<Match, Stop> {
+        self.group(at, s, want, true)
     }
 
     /// 5. Sets R, and C for stores: each by a store of its byte, which is not atomic with what was read.
@@ -292,11 +307,12 @@ impl<M: TableMemory> Walk<'_, '_, M> {
         };
         let offset = offset(&s, va);
         let table = self.designation()?;
-        let (hash, want) = (hash(&s, offset), avpn(&s, offset));
+        let hash = hash(&s, offset);
+        let (want, mask) = Hpte::wanted(c.version, avpn(&s, offset), s.size);
         let group = |hash: u64| table.origin().offset((hash & table.mask()) * GROUP_BYTES);
-        let mut found = self.group(group(hash), &s, want, false)?;
+        let mut found = self.group(group(hash), &s, (want, mask), false)?;
         if found.is_none() && c.secondary {
-            found = self.group(group(!hash & HASH), &s, want, true)?;
+            found = self.second_group(group(!hash & HASH), &s, (want | Hpte::H, mask))?;
         }
         let Some((at, e, shift)) = found else {
             return self.halt(c.fault(&s, va, access, Reason::NoTranslation));

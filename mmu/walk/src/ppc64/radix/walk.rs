@@ -329,8 +329,8 @@ impl<M: TableMemory> Walk<'_, M> {
         Ok(root.directory())
     }
 
-    /// 5. One tree from the table that `e` designates, `depth` levels below the root. Written out by level: which widths a
-    /// level can have is known, so a load does not wait for the width that the entry before tells.
+    /// Step 5: one tree from the table that `e` designates, `depth` levels below the root. Written out by level: which
+    /// widths a level can have is known, so a load does not wait for the width that the entry before tells.
     #[inline(always)]
     fn tables_below(&self, tree: Tree, depth: u32, e: Entry, address: u64) -> Result<Found, Halt> {
         let mut e = e;
