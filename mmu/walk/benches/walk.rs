@@ -61,6 +61,9 @@ impl Addresses {
     }
 }
 
+#[path = "walk/ppc64.rs"]
+mod ppc64;
+
 mod s390x {
     use super::*;
     use racewalk_walk::s390x::entry::TableType;

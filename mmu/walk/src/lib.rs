@@ -11,6 +11,7 @@
 
 pub mod event;
 pub mod hardware;
+pub mod ppc64;
 pub mod s390x;
 pub mod text;
 pub mod tlb;

@@ -120,7 +120,11 @@ pub trait Format {
 
 /// All formats, with registers as after reset.
 pub fn formats() -> Vec<Box<dyn Format>> {
-    vec![Box::new(crate::s390x::names::Text::default())]
+    vec![
+        Box::new(crate::s390x::names::Text::default()),
+        Box::new(crate::ppc64::names::RadixText::default()),
+        Box::new(crate::ppc64::names::HashText::default()),
+    ]
 }
 
 /// Memory for tables, a doubleword at a time, with a record of what was done to it.

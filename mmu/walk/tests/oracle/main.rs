@@ -6,6 +6,8 @@
 
 mod bare;
 mod bare_s390x;
+mod ppc64_hash;
+mod ppc64_radix;
 mod s390x;
 
 use proptest::test_runner::{Config, TestRunner};

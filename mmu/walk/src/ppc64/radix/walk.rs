@@ -1,0 +1,555 @@
+//! The walk of radix trees, step by step as in ISA 3.0B Book III 6.7.10 and 6.7.11 (numbers: reference ppc64-mmu §2.1).
+
+use super::entry::{ENTRY_16, Entry, PartitionEntry, Ptcr, Root};
+use super::geometry::{LEVELS, TREE_BITS, index, may_be_leaf, offset, width};
+use crate::event::{Level, WalkEvent};
+use crate::ppc64::context::{Context, Mode, Update};
+use crate::ppc64::fault::{CAUSE_TABLE, Denied, Fault, Reason};
+use crate::tlb::{self, Key, Tag};
+use crate::{Access, EntryStop, TableMemory, Upper, WalkStop};
+use racewalk_ram::{Asid, Paddr, Vaddr};
+use std::ops::ControlFlow;
+
+/// What steers one translation: the state of the thread, and the partition and process that the quadrant names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Controls {
+    /// How the address is taken.
+    pub mode: Mode,
+    /// MSR\[HV\].
+    pub hypervisor: bool,
+    /// MSR\[PR\].
+    pub problem: bool,
+    /// Effective LPID.
+    pub lpid: u64,
+    /// Effective PID.
+    pub pid: u64,
+    /// Partition table control register.
+    pub ptcr: u64,
+    /// Hypervisor real mode offset.
+    pub hrmor: u64,
+    /// What key 0 denies to privileged accesses of unprivileged pages, as [`Entry`]'s EAA has permissions: 4 loads, 2
+    /// stores (AMR), 1 fetches (IAMR).
+    pub denied: u8,
+    /// How R and C are set.
+    pub update: Update,
+}
+
+/// A space without a process: guest real addresses of one LPID.
+pub const SPACE_GUEST_REAL: u64 = 1 << 31;
+/// Hypervisor real addresses.
+const SPACE_REAL: u64 = 1 << 63;
+
+/// The space of a process's translations, as TLB entries are tagged.
+pub fn space(lpid: u64, pid: u64) -> Asid {
+    Asid((lpid & Context::LPID) << 32 | (pid & Context::PID))
+}
+/// The bits of a space that name the partition.
+pub const SPACE_LPID: u64 = SPACE_REAL | Context::LPID << 32;
+
+impl Controls {
+    /// The space that entries are tagged with.
+    pub fn space(&self) -> Asid {
+        match self.mode {
+            Mode::HypervisorReal => Asid(SPACE_REAL),
+            Mode::GuestReal => Asid(space(self.lpid, 0).0 | SPACE_GUEST_REAL),
+            Mode::Virtual | Mode::NoQuadrant => space(self.lpid, self.pid),
+        }
+    }
+
+    /// What a TLB is asked for `va`.
+    pub fn tlb_key(&self, va: Vaddr) -> Key {
+        Key { va, space: self.space(), other: None, globals: false }
+    }
+
+    /// The host's own, through tables: the common case.
+    #[inline]
+    fn of_host(&self) -> bool {
+        self.mode == Mode::Virtual && self.lpid == 0 && self.hypervisor
+    }
+
+    /// Whether the process-scoped entry denies the access, and why. 7.
+    #[inline]
+    fn process_denies(&self, e: Entry, access: Access) -> Option<Reason> {
+        let permitted = if e.0 & Entry::PRIVILEGED != 0 {
+            if self.problem { 0 } else { authority(e) }
+        } else if self.problem {
+            authority(e)
+        } else {
+            authority(e) & !self.denied
+        };
+        denies(e, permitted, access)
+    }
+
+    /// Whether an access may use a translation that a TLB holds; the same questions, in the same order, that a walk asks
+    /// at its end.
+    #[inline]
+    pub fn check(&self, leaf: &Leaf, va: Vaddr, access: Access) -> Result<(), Denied> {
+        let fault = |reason| Fault::new(va, access, reason);
+        if self.mode == Mode::NoQuadrant {
+            return Err(Denied::Fault(fault(Reason::Segment)));
+        }
+        if self.mode == Mode::Virtual {
+            if let Some(reason) = self.process_denies(leaf.process, access) {
+                return Err(Denied::Fault(fault(reason)));
+            }
+            if !recorded(leaf.process, access) {
+                return Err(Denied::Walk);
+            }
+        }
+        if let Some(PartitionLeaf { entry: e, real, shift }) = leaf.partition {
+            if let Some(reason) = denies(e, authority(e), access) {
+                let real = real | (va.0 & ((1 << shift) - 1));
+                return Err(Denied::Fault(fault(reason).partition_scoped(real)));
+            }
+            if !recorded(e, access) {
+                return Err(Denied::Walk);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Permissions of the EAA field, 4 loads, 2 stores, 1 fetches: stores imply loads.
+#[inline]
+fn authority(e: Entry) -> u8 {
+    let eaa = (e.0 & (Entry::READ | Entry::WRITE | Entry::EXECUTE)) as u8;
+    eaa | (eaa & Entry::WRITE as u8) << 1
+}
+
+#[inline]
+fn denies(e: Entry, permitted: u8, access: Access) -> Option<Reason> {
+    let guarded = e.0 & Entry::ATT == Entry::ATT_NON_IDEMPOTENT;
+    match access {
+        Access::Fetch if guarded || permitted & 1 == 0 => Some(Reason::NoExecute),
+        Access::Store if permitted & 2 == 0 => Some(Reason::Protection),
+        Access::Load if permitted & 4 == 0 => Some(Reason::Protection),
+        _ => None,
+    }
+}
+
+/// The bits that an access sets.
+#[inline]
+fn wanted(access: Access) -> u64 {
+    if access == Access::Store { Entry::R | Entry::C } else { Entry::R }
+}
+
+#[inline]
+fn recorded(e: Entry, access: Access) -> bool {
+    e.0 & wanted(access) == wanted(access)
+}
+
+/// What accesses through a translation are checked against.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leaf {
+    /// The process-scoped entry; where translation is off, not used.
+    pub process: Entry,
+    /// In a partition: its part.
+    pub partition: Option<PartitionLeaf>,
+}
+
+/// What a partition's translation has beside the process's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PartitionLeaf {
+    /// The partition-scoped entry.
+    pub entry: Entry,
+    /// Guest real address of the page's first byte.
+    pub real: u64,
+    /// log2 of the size of the page.
+    pub shift: u8,
+}
+
+/// What a walk found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Translation {
+    /// Real address of the byte.
+    pub paddr: Paddr,
+    /// log2 of the size of the page: in a partition the smaller of the two scopes'.
+    pub shift: u8,
+    /// Where the process-scoped leaf was fetched, or without one the partition-scoped; zero without both.
+    pub from: Paddr,
+    /// What accesses are checked against.
+    pub leaf: Leaf,
+}
+
+impl Translation {
+    /// The TLB entry for the page of `va`.
+    pub fn tlb_entry(&self, c: &Controls, va: Vaddr) -> tlb::Entry<Leaf> {
+        let inside = (1u64 << self.shift) - 1;
+        let tag = Tag { space: c.space(), global: false, page: Vaddr(va.0 & !inside), shift: self.shift };
+        let frame = Paddr(self.paddr.0 & !inside);
+        tlb::Entry { tag, frame, from: self.from, locked: false, leaf: self.leaf }
+    }
+}
+
+/// Why a walk does not go on: it ended, or an entry changed while its R or C was to be set.
+enum Halt {
+    Stop(WalkStop<Fault>),
+    Again,
+}
+
+/// A page found in one tree.
+#[derive(Clone, Copy)]
+struct Found {
+    /// The leaf.
+    entry: Entry,
+    /// Where it was fetched.
+    at: Paddr,
+    /// Where the tree has it: in a partition's process a guest real address.
+    slot: u64,
+    /// log2 of the page's size.
+    shift: u32,
+}
+
+impl Found {
+    /// Where `address` leads.
+    #[inline]
+    fn page(&self, address: u64) -> u64 {
+        let inside = (1u64 << self.shift) - 1;
+        (self.entry.0 & Entry::RPN & !inside) | (address & inside)
+    }
+
+    /// As the whole of a translation: the host's.
+    #[inline(always)]
+    fn of_host(&self, real: u64) -> Translation {
+        let leaf = Leaf { process: self.entry, partition: None };
+        Translation { paddr: Paddr(real), shift: self.shift as u8, from: self.at, leaf }
+    }
+}
+
+/// Which tree, and what its faults say.
+#[derive(Clone, Copy)]
+enum Tree {
+    /// The process's. In a partition its tables lie at guest real addresses.
+    Process(Option<Root>),
+    /// The partition's, to translate this guest real address, for a store or not, to a table of the process or not.
+    Partition { real: u64, store: bool, table: bool },
+}
+
+struct Walk<'m, M> {
+    memory: &'m M,
+    c: &'m Controls,
+    va: Vaddr,
+    access: Access,
+}
+
+impl<M: TableMemory> Walk<'_, M> {
+    #[cold]
+    fn halt<T>(&self, fault: Fault) -> Result<T, Halt> {
+        let (name, code) = (fault.reason.name(), fault.vector());
+        self.memory.event(WalkEvent::Fault { vaddr: self.va, name, code });
+        Err(Halt::Stop(WalkStop::Fault(fault)))
+    }
+
+    #[cold]
+    fn fault<T>(&self, reason: Reason) -> Result<T, Halt> {
+        self.halt(Fault::new(self.va, self.access, reason))
+    }
+
+    /// A fault of one tree.
+    #[cold]
+    fn tree_fault<T>(&self, tree: Tree, reason: Reason) -> Result<T, Halt> {
+        let mut f = Fault::new(self.va, self.access, reason);
+        if let Tree::Partition { real, store, table } = tree {
+            f = Fault { store, ..f.partition_scoped(real) };
+            f.causes |= if table { CAUSE_TABLE } else { 0 };
+        }
+        self.halt(f)
+    }
+
+    #[inline]
+    fn load(&self, level: Level, table: &'static str, addr: Paddr) -> Result<u64, Halt> {
+        match self.memory.load_entry(addr) {
+            Ok(entry) => {
+                self.memory.event(WalkEvent::Step { level, table, entry_addr: addr, entry });
+                Ok(entry)
+            }
+            Err(stop) => self.stopped(stop),
+        }
+    }
+
+    #[cold]
+    fn stopped<T>(&self, stop: EntryStop) -> Result<T, Halt> {
+        match stop {
+            EntryStop::Addressing => self.fault(Reason::Addressing),
+            EntryStop::Cancelled => Err(Halt::Stop(WalkStop::Cancelled)),
+        }
+    }
+
+    /// 2. The partition-table entry. What is wrong with it is the hypervisor's to know.
+    #[inline]
+    fn partition_entry(&self) -> Result<PartitionEntry, Halt> {
+        let c = self.c;
+        let unsupported = Fault::new(self.va, self.access, Reason::UnsupportedMmu).to_hypervisor();
+        let ptcr = Ptcr(c.ptcr);
+        let at = c.lpid * ENTRY_16;
+        // LPID 0 is the hypervisor's own.
+        if at >= ptcr.bytes() || (c.lpid == 0 && !c.hypervisor) {
+            return self.halt(unsupported);
+        }
+        let at = ptcr.base().offset(at);
+        let first = self.load(Level::ROOT, "partition-0", at)?;
+        let e = PartitionEntry(first, self.load(Level::ROOT, "partition-1", at.offset(8))?);
+        if !e.radix() {
+            return self.halt(unsupported);
+        }
+        Ok(e)
+    }
+
+    /// 3. and 4. The process-table entry.
+    #[inline]
+    fn process_root(&self, e: PartitionEntry, guest: Option<Root>) -> Result<Root, Halt> {
+        let (base, bytes) = e.process_table();
+        if base & (bytes - 1) != 0 {
+            return self.fault(Reason::UnsupportedMmu);
+        }
+        let at = self.c.pid * ENTRY_16;
+        if at >= bytes {
+            return self.fault(Reason::NoTranslation);
+        }
+        let at = self.table_at(guest, base + at, Access::Load)?;
+        Ok(Root(self.load(Level::ROOT, "process-0", at)?))
+    }
+
+    /// Where a table of the process is: in a partition its address is a guest real one, translated as for a load, or for a
+    /// store that sets R or C.
+    #[inline]
+    fn table_at(&self, guest: Option<Root>, real: u64, access: Access) -> Result<Paddr, Halt> {
+        match guest {
+            None => Ok(Paddr(real)),
+            Some(root) => Ok(Paddr(self.partition_scoped(root, real, access, true)?.page(real))),
+        }
+    }
+
+    /// 5. The root of a tree: its size and that of the root page directory are supported.
+    #[inline]
+    fn directory(&self, tree: Tree, root: Root) -> Result<Entry, Halt> {
+        if root.bits() != TREE_BITS || width(0, root.directory().next_bits()).is_none() {
+            return self.tree_fault(tree, Reason::UnsupportedMmu);
+        }
+        Ok(root.directory())
+    }
+
+    /// Step 5: one tree from the table that `e` designates, `depth` levels below the root. Written out by level: which
+    /// widths a level can have is known, so a load does not wait for the width that the entry before tells.
+    #[inline(always)]
+    fn tables_below(&self, tree: Tree, depth: u32, e: Entry, address: u64) -> Result<Found, Halt> {
+        let mut e = e;
+        macro_rules! level {
+            ($depth:literal) => {
+                if depth <= $depth {
+                    match self.table(tree, $depth, e, address)? {
+                        ControlFlow::Break(found) => return Ok(found),
+                        ControlFlow::Continue(next) => e = next,
+                    }
+                }
+            };
+        }
+        level!(0);
+        level!(1);
+        level!(2);
+        level!(3);
+        let _ = e;
+        self.tree_fault(tree, Reason::UnsupportedMmu)
+    }
+
+    /// One table: the page, or what designates the next table.
+    #[inline(always)]
+    fn table(
+        &self,
+        tree: Tree,
+        depth: u32,
+        e: Entry,
+        address: u64,
+    ) -> Result<ControlFlow<Found, Entry>, Halt> {
+        let level = Level((LEVELS - 1 - depth) as u8);
+        let Some((bits, left)) = width(depth, e.next_bits()) else {
+            return self.tree_fault(tree, Reason::UnsupportedMmu);
+        };
+        let slot = e.slot(bits, index(address, left, bits));
+        let (at, names) = match tree {
+            Tree::Process(guest) => {
+                (self.table_at(guest, slot, Access::Load)?, ["page-directory", "page-table"])
+            }
+            Tree::Partition { .. } => (Paddr(slot), ["partition-directory", "partition-page-table"]),
+        };
+        let e = Entry(self.load(level, names[(level.0 == 0) as usize], at)?);
+        if !e.valid() {
+            return self.tree_fault(tree, Reason::NoTranslation);
+        }
+        if e.is_leaf() {
+            if !may_be_leaf(depth) {
+                return self.tree_fault(tree, Reason::UnsupportedMmu);
+            }
+            return Ok(ControlFlow::Break(Found { entry: e, at, slot, shift: left }));
+        }
+        if matches!(tree, Tree::Process(_)) && level.0 > 0 {
+            let upper = Upper { next: Level(level.0 - 1), entry: e.0, gathered: 0 };
+            self.memory.remember(self.va, left as u8, upper);
+        }
+        Ok(ControlFlow::Continue(e))
+    }
+
+    /// 8. R, and C for stores.
+    #[inline]
+    fn record(&self, tree: Tree, found: &Found, access: Access) -> Result<Entry, Halt> {
+        if recorded(found.entry, access) {
+            return Ok(found.entry);
+        }
+        self.set_recorded(tree, *found, access)
+    }
+
+    #[cold]
+    fn set_recorded(&self, tree: Tree, found: Found, access: Access) -> Result<Entry, Halt> {
+        if self.c.update == Update::Interrupt {
+            return self.tree_fault(tree, Reason::ReferenceChange);
+        }
+        let at = match tree {
+            Tree::Process(guest) => self.table_at(guest, found.slot, Access::Store)?,
+            Tree::Partition { .. } => found.at,
+        };
+        let old = found.entry.0;
+        let new = old | wanted(access);
+        match self.memory.cas_entry(at, old, new) {
+            Ok(seen) if seen == old => Ok(Entry(new)),
+            Ok(_) => Err(Halt::Again),
+            Err(stop) => self.stopped(stop),
+        }
+    }
+
+    /// 9. Partition-scoped translation of a guest real address.
+    #[inline(never)]
+    fn partition_scoped(&self, root: Root, real: u64, access: Access, table: bool) -> Result<Found, Halt> {
+        let tree = Tree::Partition { real, store: access == Access::Store, table };
+        let directory = self.directory(tree, root)?;
+        if real >> TREE_BITS != 0 {
+            return self.tree_fault(tree, Reason::NoTranslation);
+        }
+        let found = self.tables_below(tree, 0, directory, real)?;
+        if let Some(reason) = denies(found.entry, authority(found.entry), access) {
+            return self.tree_fault(tree, reason);
+        }
+        let entry = self.record(tree, &found, access)?;
+        Ok(Found { entry, ..found })
+    }
+
+    /// The access itself at a guest real address: that of an access with translation off, or what the process's tree gave.
+    #[inline(never)]
+    fn in_partition(&self, root: Root, real: u64, process: Option<Found>) -> Result<Translation, Halt> {
+        let found = self.partition_scoped(root, real, self.access, false)?;
+        let (entry, from, shift) = match process {
+            Some(p) => (p.entry, p.at, found.shift.min(p.shift)),
+            None => (Entry::default(), found.at, found.shift),
+        };
+        let (paddr, shift) = (Paddr(found.page(real)), shift as u8);
+        let partition = PartitionLeaf { entry: found.entry, real: real & !((1 << shift) - 1), shift };
+        Ok(Translation { paddr, shift, from, leaf: Leaf { process: entry, partition: Some(partition) } })
+    }
+
+    /// 2. to 8. through the process's tree: the page, where it is for the partition or the host, and the partition's tree.
+    #[inline(always)]
+    fn process_scoped(&self, in_partition: bool) -> Result<(Found, u64, Root), Halt> {
+        let upper = self.memory.resume(self.va);
+        let below = |u: Upper| (LEVELS - 1 - u.next.0 as u32, Entry(u.entry));
+        let (guest, (depth, directory)) = match upper {
+            // The host's tables lie at real addresses: nothing above them is needed.
+            Some(u) if !in_partition => (None, below(u)),
+            _ => {
+                let e = self.partition_entry()?;
+                let guest = in_partition.then(|| e.root());
+                match upper {
+                    Some(u) => (guest, below(u)),
+                    None => {
+                        let root = self.process_root(e, guest)?;
+                        (guest, (0, self.directory(Tree::Process(guest), root)?))
+                    }
+                }
+            }
+        };
+        let Some(address) = offset(self.va) else { return self.fault(Reason::Segment) };
+        if upper.is_none() {
+            // The process-table entry serves the whole quadrant.
+            let upper = Upper { next: Level(LEVELS as u8 - 1), entry: directory.0, gathered: 0 };
+            self.memory.remember(self.va, 62, upper);
+        }
+        let tree = Tree::Process(guest);
+        // 5. and 6.
+        let found = self.tables_below(tree, depth, directory, address)?;
+        // 7.
+        if let Some(reason) = self.c.process_denies(found.entry, self.access) {
+            return self.fault(reason);
+        }
+        let real = found.page(address);
+        let entry = self.record(tree, &found, self.access)?;
+        Ok((Found { entry, ..found }, real, guest.unwrap_or_default()))
+    }
+
+    fn translate(&self) -> Result<Translation, Halt> {
+        let c = self.c;
+        match c.mode {
+            Mode::Virtual => {
+                if c.of_host() {
+                    let (found, real, _) = self.process_scoped(false)?;
+                    return Ok(found.of_host(real));
+                }
+                let (found, real, root) = self.process_scoped(true)?;
+                self.in_partition(root, real, Some(found))
+            }
+            Mode::NoQuadrant => self.fault(Reason::Segment),
+            Mode::HypervisorReal => {
+                let paddr = Paddr(Context::real(self.va, c.hrmor));
+                let leaf = Leaf { process: Entry::default(), partition: None };
+                Ok(Translation { paddr, shift: 12, from: Paddr(0), leaf })
+            }
+            Mode::GuestReal => {
+                let e = self.partition_entry()?;
+                self.in_partition(e.root(), Context::real(self.va, 0), None)
+            }
+        }
+    }
+
+    /// Walks until nothing changes underneath.
+    #[inline(never)]
+    fn complete(&self) -> Result<Translation, WalkStop<Fault>> {
+        loop {
+            match self.translate() {
+                Ok(t) => {
+                    self.done(&t);
+                    return Ok(t);
+                }
+                Err(Halt::Stop(stop)) => return Err(stop),
+                Err(Halt::Again) => {}
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn done(&self, t: &Translation) {
+        let store = self.c.check(&t.leaf, self.va, Access::Store);
+        let protected = matches!(store, Err(Denied::Fault(_)));
+        self.memory.event(WalkEvent::Done { vaddr: self.va, paddr: t.paddr, shift: t.shift, protected });
+    }
+}
+
+/// Translates `va`.
+#[inline]
+pub fn walk<M: TableMemory>(
+    memory: &M,
+    c: &Controls,
+    va: Vaddr,
+    access: Access,
+) -> Result<Translation, WalkStop<Fault>> {
+    memory.event(WalkEvent::Start { vaddr: va, access, root: c.ptcr });
+    let w = Walk { memory, c, va, access };
+    // The common case by itself: its result stays in registers.
+    if c.of_host() {
+        match w.process_scoped(false) {
+            Ok((found, real, _)) => {
+                w.done(&found.of_host(real));
+                return Ok(found.of_host(real));
+            }
+            Err(Halt::Stop(stop)) => return Err(stop),
+            Err(Halt::Again) => {}
+        }
+    }
+    w.complete()
+}
