@@ -11,6 +11,7 @@
 
 pub mod event;
 pub mod s390x;
+pub mod sparc64;
 pub mod text;
 pub mod tlb;
 

@@ -120,7 +120,10 @@ pub trait Format {
 
 /// All formats, with registers as after reset.
 pub fn formats() -> Vec<Box<dyn Format>> {
-    vec![Box::new(crate::s390x::names::Text::default())]
+    let mut all: Vec<Box<dyn Format>> = vec![Box::new(crate::s390x::names::Text::default())];
+    all.push(Box::new(crate::sparc64::names::Sun4u::default()));
+    all.push(Box::new(crate::sparc64::names::Sun4v::default()));
+    all
 }
 
 /// Memory for tables, a doubleword at a time, with a record of what was done to it.

@@ -5,6 +5,7 @@
 //! difference is shrunk to few entries. `RACEWALK_WALK_CASES=1000000` makes that many cases a format.
 
 mod s390x;
+mod sparc64;
 
 use proptest::test_runner::{Config, TestRunner};
 use racewalk_walk::text::Tables;
