@@ -232,7 +232,8 @@ impl State {
         }
         let hyperprivileged =
             machine == Machine::Sun4v && (asi::FIRST_HYPERPRIVILEGED..asi::FIRST_USER).contains(&asi);
-        if asi < asi::FIRST_USER && !self.privileged || hyperprivileged {
+        // An ASI that the instruction does not name is never refused.
+        if o.asi.is_some() && (asi < asi::FIRST_USER && !self.privileged || hyperprivileged) {
             return Err(r.fault(machine, va, Reason::PrivilegedAction));
         }
         match m {
@@ -293,6 +294,8 @@ mod tests {
         assert_eq!(of(&k, u, Access::Fetch, Some(0x80), 4, 0).unwrap().contexts, [0, 0]);
         assert!(of(&k, u, Access::Load, Some(0x34), 16, 0).unwrap().untranslated);
         assert_eq!(of(&k, v, Access::Load, Some(0x34), 16, 0), Err(Reason::PrivilegedAction));
+        let odd = State { trap_level: 1, ..s };
+        assert!(of(&odd, u, Access::Load, None, 1, 0).is_ok(), "implicit");
         let user = of(&k, u, Access::Load, Some(0x10), 1, 0).unwrap();
         assert!(!user.privileged && user.contexts == [5, 6]);
     }

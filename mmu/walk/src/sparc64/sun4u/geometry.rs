@@ -19,7 +19,7 @@ pub const fn page_shift(size: u8) -> u8 {
 #[inline]
 pub const fn in_range(va: Vaddr) -> bool {
     const ABOVE: u32 = 64 - VA_BITS;
-    (va.0 << ABOVE) as i64 >> ABOVE == va.0 as i64
+    ((va.0 << ABOVE) as i64) >> ABOVE == va.0 as i64
 }
 
 /// A TSB register.

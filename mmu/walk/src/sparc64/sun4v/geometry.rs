@@ -33,7 +33,7 @@ impl Model {
     #[inline]
     pub fn in_range(&self, va: Vaddr) -> bool {
         let above = 64 - self.va_bits as u32;
-        (va.0 << above) as i64 >> above == va.0 as i64
+        ((va.0 << above) as i64) >> above == va.0 as i64
     }
     /// Whether pages of this size exist.
     #[inline]

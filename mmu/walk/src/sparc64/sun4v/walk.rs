@@ -143,7 +143,7 @@ impl<M: TableMemory> Walk<'_, M> {
         Err(stop(self.memory, self.r.fault(Machine::Sun4v, self.va, reason)))
     }
 
-    /// 2. A TSB entry, tag and data by one access.
+    /// Step 2: a TSB entry, tag and data by one access.
     #[inline]
     fn pair(&self, at: Paddr) -> Result<[u64; 2], Stop> {
         match self.memory.load_pair(at) {
@@ -160,7 +160,7 @@ impl<M: TableMemory> Walk<'_, M> {
         }
     }
 
-    /// 3. Whether an entry is the one: valid, of a page size that exists and is not below the TSB's, no reserved tag bit
+    /// Step 3: whether an entry is the one: valid, of a page size that exists and is not below the TSB's, no reserved tag bit
     /// set, the address bits above the page (and above bit 21, which the index has seen) equal, and the context, unless
     /// the TSB is a context register's own.
     #[inline]
@@ -178,7 +178,7 @@ impl<M: TableMemory> Walk<'_, M> {
             && size >= config.page_size()
     }
 
-    /// 5. Real to physical, for the page at `ra`.
+    /// Step 5: real to physical, for the page at `ra`.
     fn physical(&self, ra: u64, reason: Reason) -> Result<u64, Stop> {
         match self.c.ranges.iter().find_map(|range| range.physical(ra)) {
             Some(pa) => Ok(pa),
