@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod event;
+pub mod pae;
 pub mod s390x;
 pub mod sparc64;
 pub mod text;

@@ -123,6 +123,7 @@ pub fn formats() -> Vec<Box<dyn Format>> {
     let mut all: Vec<Box<dyn Format>> = vec![Box::new(crate::s390x::names::Text::default())];
     all.push(Box::new(crate::sparc64::names::Sun4u::default()));
     all.push(Box::new(crate::sparc64::names::Sun4v::default()));
+    all.push(Box::new(crate::pae::names::Text::default()));
     all
 }
 

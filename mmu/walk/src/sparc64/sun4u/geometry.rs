@@ -47,7 +47,7 @@ impl Tsb {
         if self.0 & Self::SPLIT == 0 {
             Paddr(self.0 & Self::BASE & !(bytes - 1) | entry)
         } else {
-            Paddr(self.0 & Self::BASE & !(2 * bytes - 1) | half * bytes | entry)
+            Paddr(self.0 & Self::BASE & !(2 * bytes - 1) | (half * bytes) | entry)
         }
     }
     /// The 8K pointer register.
