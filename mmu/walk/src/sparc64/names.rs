@@ -3,6 +3,7 @@
 use super::context::{CONTEXT, Operand, State};
 use super::fault::{Fault, Machine, Reason};
 use super::sun4u::{self, Kernel, TagAccess, TagTarget, Tsb};
+use super::sun4v::geometry::{PA_BITS_MIN, VA_BITS_MIN};
 use super::sun4v::{self, Config};
 use crate::event::WalkEvent;
 use crate::text::{Field, Format, Register, Table, Tables};
@@ -339,8 +340,8 @@ impl Format for Sun4v {
             "range" => c.ranges[n].range = value,
             "offset" => c.ranges[n].offset = value,
             "page-sizes" => c.model.page_sizes = value as u8,
-            "va-bits" => c.model.va_bits = value.clamp(23, 64) as u8,
-            "pa-bits" => c.model.pa_bits = value.clamp(14, 56) as u8,
+            "va-bits" => c.model.va_bits = value.clamp(VA_BITS_MIN as u64, 64) as u8,
+            "pa-bits" => c.model.pa_bits = value.clamp(PA_BITS_MIN as u64, 56) as u8,
             _ => return set_common(&mut c.state, &mut self.operand, name, value),
         }
         true

@@ -117,7 +117,7 @@ fn issue(case: &Case, sun4v: bool) -> Result<Issue, (u64, u64, Issue)> {
         }
     }
     i.atomic |= only_loads;
-    if case.va % case.operand.bytes as u64 != 0 {
+    if !case.va.is_multiple_of(case.operand.bytes as u64) {
         return Err((0x34, 0, i));
     }
     let hyper = sun4v && (0x30..0x80).contains(&asi);
@@ -471,7 +471,7 @@ impl Case {
     fn sun4u(&self) -> (Words, sun4u::Context, Kernel) {
         let mut words = Words::new();
         let va = Vaddr(self.va);
-        let register = |n: usize| Tsb(TSBS[n] | self.configs[n] & 7 | self.configs[n] >> 8 & 0x1000);
+        let register = |n: usize| Tsb(TSBS[n] | self.configs[n] & 0x3_e007 | self.configs[n] >> 8 & 0x1000);
         let c = sun4u::Context { state: self.state, instruction_tsb: register(0), data_tsb: register(1) };
         let kernel = Kernel { pgd: Paddr(TABLES[0]), huge_tsb: self.huge_tsb.then(|| Tsb(TSBS[2])) };
         let tag = TagAccess::new(va, 0);
@@ -487,7 +487,7 @@ impl Case {
                 words.insert(at.0 + 8, as_4u(tte) ^ tte_flip);
             }
         }
-        for n in 0..4 {
+        for (n, &table) in TABLES.iter().enumerate() {
             let (shift, next) = (43 - 10 * n as u32, TABLES.get(n + 1));
             let mut entry = match next {
                 None => as_4u(self.ttes[0].0),
@@ -498,7 +498,7 @@ impl Case {
                 entry ^= if m == n { 1 << b } else { 0 };
             }
             if self.outside != Some(n + 4) {
-                words.insert(TABLES[n] + (self.va >> shift & 1023) * 8, entry);
+                words.insert(table + (self.va >> shift & 1023) * 8, entry);
             }
         }
         (words, c, kernel)
@@ -553,15 +553,15 @@ fn case() -> impl Strategy<Value = Case> {
         1 => any::<u64>(),
         1 => 0u64..1 << 26,
     ];
-    // Enabled; the use bits, RA, the page size and the size; for sun4u bit 20 is split.
+    // Enabled; the use bits, RA, the page size, the size and low bits of the base; for sun4u bit 20 is split.
     let flags = prop::sample::subsequence(vec![1u64 << 62, 1 << 61, 1 << 8, 1 << 20], 0..=2);
-    let config = (
-        mostly(0.9),
-        flags,
-        prop_oneof![4 => Just(0u64), 1 => 0u64..8],
-        prop_oneof![3 => Just(0u64), 1 => 0u64..16],
-    )
-        .prop_map(|(on, flags, page, size)| (on as u64) << 63 | flags.iter().sum::<u64>() | page << 4 | size);
+    let low =
+        prop_oneof![3 => Just(0u64), 1 => prop::sample::select(vec![0x2000u64, 0x6000, 0x1_6000, 0x3_e000])];
+    let page = prop_oneof![4 => Just(0u64), 1 => 0u64..8];
+    let length = prop_oneof![3 => Just(0u64), 1 => 0u64..16];
+    let config = (mostly(0.9), flags, page, length, low).prop_map(|(on, flags, page, length, low)| {
+        (on as u64) << 63 | flags.iter().sum::<u64>() | page << 4 | length | low
+    });
     let size = prop_oneof![3 => Just(0u64), 2 => prop::sample::select(vec![1u64, 3, 5]), 1 => 0u64..16];
     let permissions = prop::sample::subsequence(vec![6u32, 7, 9, 10], 0..=4);
     let odd = prop::sample::subsequence(vec![8u32, 11, 12, 62], 0..=2);

@@ -132,6 +132,26 @@ impl<M: KernelMemory> Handler<'_, M> {
         Ok((Refill { tte: Tte(entry), from }, false))
     }
 
+    /// What the TSB at `pointer` does not have: the TSB of huge pages, then the page tables, and what these have is entered
+    /// into the TSB that it belongs in.
+    #[inline(never)]
+    fn beyond_tsb(&self, kernel: &Kernel, pointer: Paddr, tag: TagTarget) -> Result<Refill, Stop> {
+        let huge_pointer = kernel.huge_tsb.map(|t| t.pointer_huge(self.va));
+        if let Some(at) = huge_pointer
+            && let Some(found) = self.tsb(["huge-tsb-0", "huge-tsb-1"], at, tag)?
+        {
+            return Ok(found);
+        }
+        let (found, huge) = self.tables(kernel.pgd)?;
+        // Linux allocates a missing TSB of huge pages here; without one the TLB is filled alone.
+        if let Some(at) = if huge { huge_pointer } else { Some(pointer) }
+            && let Err(stop) = self.fill(at, tag, found.tte)
+        {
+            return self.stopped(stop);
+        }
+        Ok(found)
+    }
+
     /// Enters a TTE into a TSB: locks the tag, stores the data, then the tag, which unlocks.
     fn fill(&self, at: Paddr, tag: TagTarget, tte: Tte) -> Result<(), EntryStop> {
         loop {
@@ -175,25 +195,9 @@ pub fn refill<M: KernelMemory>(
     }
     let tag = access.target().without_context();
     let pointer = tsb.pointer_8k(access);
-    let mut found = h.tsb(["tsb-0", "tsb-1"], pointer, tag)?;
-    if found.is_none()
-        && let Some(huge) = kernel.huge_tsb
-    {
-        found = h.tsb(["huge-tsb-0", "huge-tsb-1"], huge.pointer_huge(va), tag)?;
-    }
-    let found = match found {
+    let found = match h.tsb(["tsb-0", "tsb-1"], pointer, tag)? {
         Some(found) => found,
-        None => {
-            let (found, huge) = h.tables(kernel.pgd)?;
-            let to = if huge { kernel.huge_tsb.map(|t| t.pointer_huge(va)) } else { Some(pointer) };
-            // Linux allocates a missing TSB of huge pages here; without one the TLB is filled alone.
-            if let Some(at) = to
-                && let Err(stop) = h.fill(at, tag, found.tte)
-            {
-                return h.stopped(stop);
-            }
-            found
-        }
+        None => h.beyond_tsb(kernel, pointer, tag)?,
     };
     if r.access == Access::Fetch && found.tte.0 & Tte::LINUX_EXEC == 0 {
         return h.fault(Reason::Miss);

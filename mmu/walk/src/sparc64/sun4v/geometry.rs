@@ -11,14 +11,19 @@ pub const fn page_shift(size: u8) -> u8 {
     BASE_SHIFT + 3 * size
 }
 
+/// No processor has fewer bits of a virtual address.
+pub const VA_BITS_MIN: u8 = 44;
+/// No processor has fewer bits of a physical address.
+pub const PA_BITS_MIN: u8 = 40;
+
 /// What sets one processor apart from another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Model {
     /// Which page sizes there are: bit n for size n.
     pub page_sizes: u8,
-    /// Bits of a virtual address; those above repeat the topmost.
+    /// Bits of a virtual address, 44 to 64; those above repeat the topmost.
     pub va_bits: u8,
-    /// Bits of a real or physical address.
+    /// Bits of a real or physical address, 40 to 56.
     pub pa_bits: u8,
 }
 
@@ -32,8 +37,16 @@ impl Model {
     /// Whether the bits above `va_bits` repeat the topmost.
     #[inline]
     pub fn in_range(&self, va: Vaddr) -> bool {
-        let above = 64 - self.va_bits as u32;
-        ((va.0 << above) as i64) >> above == va.0 as i64
+        // The answer for nearly all addresses takes no variable shift.
+        va.0 >> (VA_BITS_MIN - 1) == 0 || {
+            let above = 64 - self.va_bits as u32;
+            ((va.0 << above) as i64) >> above == va.0 as i64
+        }
+    }
+    /// An address without the bits that the processor does not have.
+    #[inline]
+    pub fn truncate(&self, pa: u64) -> u64 {
+        if pa >> PA_BITS_MIN == 0 { pa } else { pa & ((1 << self.pa_bits) - 1) }
     }
     /// Whether pages of this size exist.
     #[inline]

@@ -35,6 +35,9 @@ pub fn space(partition: u8, context: u16) -> Asid {
     Asid((partition as u64 & 7) << 13 | context as u64)
 }
 
+/// A tag has the address from this bit on.
+const TAG_SHIFT: u8 = 22;
+
 /// The bit of a space that holds real addresses.
 const REAL: u64 = 1 << 16;
 
@@ -73,9 +76,12 @@ impl Context {
 fn refusal(leaf: Leaf, r: &Request) -> Option<Reason> {
     // Most pages forbid nothing to most accesses.
     const ASKED: u8 = Leaf::W | Leaf::EP | Leaf::P | Leaf::CP | Leaf::E | Leaf::NFO;
-    if leaf.0 & ASKED == Leaf::W | Leaf::EP | Leaf::CP {
-        return None;
-    }
+    if leaf.0 & ASKED == Leaf::W | Leaf::EP | Leaf::CP { None } else { asked(leaf, r) }
+}
+
+/// The questions.
+#[inline(never)]
+fn asked(leaf: Leaf, r: &Request) -> Option<Reason> {
     let privilege = leaf.has(Leaf::P) && !r.privileged;
     if r.access == Access::Fetch {
         return match () {
@@ -163,22 +169,46 @@ impl<M: TableMemory> Walk<'_, M> {
     /// Step 3: whether an entry is the one: valid, of a page size that exists and is not below the TSB's, no reserved tag bit
     /// set, the address bits above the page (and above bit 21, which the index has seen) equal, and the context, unless
     /// the TSB is a context register's own.
-    #[inline]
+    #[inline(never)]
     fn hits(&self, config: Config, tag: u64, tte: Tte) -> bool {
         let size = tte.size();
-        let above = page_shift(size & 7).max(22);
-        let own = config.0 & (Config::USE_CONTEXT_0 | Config::USE_CONTEXT_1) != 0 && self.r.context() != 0;
-        let differ = (tag << 22 ^ self.va.0) >> above;
-        let foreign = (tag & entry::Tag::CONTEXT) ^ (self.r.context() as u64) << 48;
+        let above = page_shift(size & 7).max(TAG_SHIFT);
+        let differ = (tag << TAG_SHIFT ^ self.va.0) >> above;
+        let foreign = (tag ^ self.wanted().0) & entry::Tag::CONTEXT & !self.ignored(config);
         tte.0 & Tte::V != 0
             && tag & entry::Tag::RESERVED == 0
             && differ == 0
-            && (foreign == 0 || own)
+            && foreign == 0
             && self.c.model.has(size)
             && size >= config.page_size()
     }
 
+    /// The same for the common case, an entry of the TSB's own page size, which is at most 4M: the whole tag is compared
+    /// at once, and nothing that the frame's address waits for depends on the entry.
+    #[inline]
+    fn hits_plainly(&self, config: Config, tag: u64, tte: Tte) -> bool {
+        let size = config.page_size();
+        (tag ^ self.wanted().0) & !self.ignored(config) == 0
+            && tte.0 & (Tte::V | Tte::SIZE) == Tte::V | size as u64
+            && page_shift(size) <= TAG_SHIFT
+            && self.c.model.has(size)
+    }
+
+    /// The tag of an entry for this access.
+    #[inline]
+    fn wanted(&self) -> entry::Tag {
+        entry::Tag::new(self.va, self.r.context())
+    }
+
+    /// Bits of a tag that do not count: the context, in a context register's own TSB.
+    #[inline]
+    fn ignored(&self, config: Config) -> u64 {
+        let own = config.0 & (Config::USE_CONTEXT_0 | Config::USE_CONTEXT_1) != 0 && self.r.context() != 0;
+        if own { entry::Tag::CONTEXT } else { 0 }
+    }
+
     /// Step 5: real to physical, for the page at `ra`.
+    #[inline(never)]
     fn physical(&self, ra: u64, reason: Reason) -> Result<u64, Stop> {
         match self.c.ranges.iter().find_map(|range| range.physical(ra)) {
             Some(pa) => Ok(pa),
@@ -186,22 +216,22 @@ impl<M: TableMemory> Walk<'_, M> {
         }
     }
 
-    /// Steps 4 to 6 for an entry that hits.
+    /// Steps 4 to 6 for an entry that hits; `size` is its page size.
     #[inline]
-    fn found(&self, config: Config, at: Paddr, tte: Tte) -> Result<Translation, Stop> {
+    fn found(&self, config: Config, at: Paddr, tte: Tte, size: u8) -> Result<Translation, Stop> {
         let (c, r) = (self.c, self.r);
         let leaf = tte.leaf();
         // 4. An instruction walk ends at a page that is not executable.
         if r.access == Access::Fetch && !leaf.has(Leaf::EP) {
             return self.fault(Reason::NoExecute);
         }
-        let shift = page_shift(tte.size());
+        let shift = page_shift(size);
         let inside = (1u64 << shift) - 1;
         let address = tte.0 & Tte::RA;
         let page = if config.0 & Config::RA_NOT_PA != 0 {
             self.physical(address, Reason::InvalidRealAddress)?
         } else {
-            address & ((1 << c.model.pa_bits) - 1)
+            c.model.truncate(address)
         };
         // The TLB entry is of the context register that the TSB is for.
         let second = config.0 & (Config::USE_CONTEXT_0 | Config::USE_CONTEXT_1) == Config::USE_CONTEXT_1;
@@ -228,36 +258,40 @@ pub fn walk<M: TableMemory>(
     let tsbs = if r.context() == 0 { &c.zero } else { &c.nonzero };
     let root = if r.untranslated { 0 } else { tsbs[0].0 };
     memory.event(WalkEvent::Start { vaddr: va, access: r.access, root });
-    let t = if r.untranslated {
-        let page = w.physical(va.0 & !((1 << BASE_SHIFT) - 1), Reason::RealMiss)?;
-        let leaf = Leaf(Leaf::W | Leaf::EP | Leaf::P | Leaf::CV | Leaf::CP);
-        let paddr = Paddr(page | va.0 & ((1 << BASE_SHIFT) - 1));
-        Translation { paddr, shift: BASE_SHIFT, context: 0, from: Paddr(0), leaf }
-    } else {
-        if !c.model.in_range(va) {
-            return w.fault(Reason::AddressHole);
-        }
-        w.tsbs(tsbs)?
-    };
+    let t = if r.untranslated { w.real()? } else { w.tsbs(tsbs)? };
     let protected = !t.leaf.has(Leaf::W);
     memory.event(WalkEvent::Done { vaddr: va, paddr: t.paddr, shift: t.shift, protected });
     Ok(t)
 }
 
 impl<M: TableMemory> Walk<'_, M> {
+    /// Without translation the hypervisor's ranges say where real memory is.
+    #[inline(never)]
+    fn real(&self) -> Result<Translation, Stop> {
+        const INSIDE: u64 = (1 << BASE_SHIFT) - 1;
+        let page = self.physical(self.va.0 & !INSIDE, Reason::RealMiss)?;
+        let leaf = Leaf(Leaf::W | Leaf::EP | Leaf::P | Leaf::CV | Leaf::CP);
+        let paddr = Paddr(page | self.va.0 & INSIDE);
+        Ok(Translation { paddr, shift: BASE_SHIFT, context: 0, from: Paddr(0), leaf })
+    }
+
     /// Steps 2 to 6, TSB after TSB.
     #[inline]
     fn tsbs(&self, tsbs: &[Config; 4]) -> Result<Translation, Stop> {
+        if !self.c.model.in_range(self.va) {
+            return self.fault(Reason::AddressHole);
+        }
         let mut miss = Reason::Miss;
-        for &config in tsbs {
-            if !config.enabled() {
-                continue;
-            }
+        for &config in tsbs.iter().filter(|config| config.enabled()) {
             miss = Reason::TsbMiss;
             let at = config.pointer(self.va);
             let [tag, data] = self.pair(at)?;
-            if self.hits(config, tag, Tte(data)) {
-                return self.found(config, at, Tte(data));
+            let tte = Tte(data);
+            if self.hits_plainly(config, tag, tte) {
+                return self.found(config, at, tte, config.page_size());
+            }
+            if self.hits(config, tag, tte) {
+                return self.found(config, at, tte, tte.size());
             }
         }
         // 7. None has it; with none enabled there was no walk.
