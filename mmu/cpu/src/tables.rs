@@ -20,15 +20,19 @@ impl TableMemory for Direct<'_> {
     fn load_entry(&self, addr: Paddr) -> Result<u64, EntryStop> {
         self.0.load_u64(addr).map_err(outside)
     }
+    #[inline]
     fn cas_entry(&self, addr: Paddr, expected: u64, new: u64) -> Result<u64, EntryStop> {
         self.0.cas_u64(addr, expected, new).map_err(outside)
     }
+    #[inline]
     fn load_pair(&self, addr: Paddr) -> Result<[u64; 2], EntryStop> {
         self.0.load_pair(addr).map_err(outside)
     }
+    #[inline]
     fn load_word(&self, addr: Paddr) -> Result<u32, EntryStop> {
         self.0.load_u32(addr).map_err(outside)
     }
+    #[inline]
     fn store_byte(&self, addr: Paddr, byte: u8) -> Result<(), EntryStop> {
         self.0.store_u8(addr, byte).map_err(outside)
     }
@@ -57,15 +61,19 @@ impl<H: Hardware> TableMemory for Tables<'_, H> {
     fn load_entry(&self, addr: Paddr) -> Result<u64, EntryStop> {
         self.step("walk.load")?.load_entry(addr)
     }
+    #[inline]
     fn cas_entry(&self, addr: Paddr, expected: u64, new: u64) -> Result<u64, EntryStop> {
         self.step("walk.cas")?.cas_entry(addr, expected, new)
     }
+    #[inline]
     fn load_pair(&self, addr: Paddr) -> Result<[u64; 2], EntryStop> {
         self.step("walk.load")?.load_pair(addr)
     }
+    #[inline]
     fn load_word(&self, addr: Paddr) -> Result<u32, EntryStop> {
         self.step("walk.load")?.load_word(addr)
     }
+    #[inline]
     fn store_byte(&self, addr: Paddr, byte: u8) -> Result<(), EntryStop> {
         self.step("walk.store")?.store_byte(addr, byte)
     }

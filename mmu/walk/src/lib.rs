@@ -12,7 +12,9 @@
 pub mod event;
 pub mod hardware;
 pub mod ppc64;
+pub mod pae;
 pub mod s390x;
+pub mod sparc64;
 pub mod text;
 pub mod tlb;
 

@@ -124,6 +124,9 @@ pub fn formats() -> Vec<Box<dyn Format>> {
         Box::new(crate::s390x::names::Text::default()),
         Box::new(crate::ppc64::names::RadixText::default()),
         Box::new(crate::ppc64::names::HashText::default()),
+        Box::new(crate::sparc64::names::Sun4u::default()),
+        Box::new(crate::sparc64::names::Sun4v::default()),
+        Box::new(crate::pae::names::Text::default()),
     ]
 }
 

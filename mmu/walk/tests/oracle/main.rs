@@ -8,7 +8,9 @@ mod bare;
 mod bare_s390x;
 mod ppc64_hash;
 mod ppc64_radix;
+mod pae;
 mod s390x;
+mod sparc64;
 
 use proptest::test_runner::{Config, TestRunner};
 use racewalk_walk::text::Tables;

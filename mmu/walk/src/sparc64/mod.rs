@@ -1,0 +1,12 @@
+//! 64-bit SPARC: `sun4u`, where software refills the TLB (UltraSPARC I to III), and `sun4v`, where the hardware walks
+//! translation storage buffers (TSBs) that a hypervisor configured (UltraSPARC T2 and later). Bit 63 is the most
+//! significant one, as in the manuals.
+
+pub mod context;
+pub mod fault;
+pub mod names;
+pub mod sun4u;
+pub mod sun4v;
+
+pub use context::{Leaf, Operand, Request, Space, State};
+pub use fault::{Fault, Machine, Reason};
