@@ -168,35 +168,45 @@ impl<L: Copy> FiniteTlb<L> {
     }
 
     /// Enters a translation for `side`, in place of the one with the same tag. What is driven out by it is in
-    /// [`evicted`](Self::evicted).
+    /// [`evicted`](Self::evicted): perhaps the translation itself, if it was held before and now cannot be, since it has
+    /// become a locked one.
     pub fn fill(&mut self, side: Side, e: Entry<L>) -> Fill {
         self.evicted.clear();
-        self.refresh(&e);
+        let was_held = self.refresh(&e);
         if self.hierarchy == Hierarchy::Exclusive {
-            self.remove_below(0, side, &e.tag);
+            self.remove_from(0, side, &e.tag);
         }
-        if !self.levels.iter().any(|l| l.admits(side, &e)) {
-            return Fill::Unheld;
+        let fill = if self.enter(0..self.levels.len(), side, e) {
+            return Fill::Entered;
+        } else if self.arrays().any(|a| a.serves(side) && a.slot_of(&e.tag).is_some()) {
+            // A level that both sides share may have had it, by way of a level below that they do not share.
+            Fill::Entered
+        } else if self.levels.iter().any(|l| l.admits(side, &e)) {
+            Fill::Refused
+        } else {
+            Fill::Unheld
+        };
+        if was_held && !self.holds(&e.tag) {
+            self.evicted.push(e);
         }
-        match self.enter(0..self.levels.len(), side, e) {
-            true => Fill::Entered,
-            false => Fill::Refused,
-        }
+        fill
     }
 
-    /// Writes an entry over the copies of it that there are.
-    fn refresh(&mut self, e: &Entry<L>) {
+    /// Writes an entry over the copies of it that there are; whether there are any.
+    fn refresh(&mut self, e: &Entry<L>) -> bool {
+        let mut any = false;
         for a in self.levels.iter_mut().flat_map(|l| &mut l.arrays) {
-            match a.slot_of(&e.tag) {
-                Some(slot) if a.admits(e) => a.update(slot, *e),
+            let Some(slot) = a.slot_of(&e.tag) else { continue };
+            any = true;
+            if a.admits(e) {
+                a.update(slot, *e);
+            } else {
                 // It has become locked, in an array that locks nothing.
-                Some(slot) => {
-                    a.take(slot);
-                    a.stats.moved += 1;
-                }
-                None => {}
+                a.take(slot);
+                a.stats.moved += 1;
             }
         }
+        any
     }
 
     /// An entry that level `at` has enters the levels above.
@@ -205,7 +215,7 @@ impl<L: Copy> FiniteTlb<L> {
             return;
         }
         if self.hierarchy == Hierarchy::Exclusive {
-            self.remove_below(at, side, &e.tag);
+            self.remove_from(at, side, &e.tag);
             // Where every way above is locked it goes back into the way that it had.
             self.enter(0..at + 1, side, e);
         } else {
@@ -213,7 +223,7 @@ impl<L: Copy> FiniteTlb<L> {
         }
     }
 
-    fn remove_below(&mut self, first: usize, side: Side, tag: &Tag) {
+    fn remove_from(&mut self, first: usize, side: Side, tag: &Tag) {
         for a in self.levels[first..].iter_mut().flat_map(|l| &mut l.arrays).filter(|a| a.serves(side)) {
             if let Some(slot) = a.slot_of(tag) {
                 a.take(slot);
