@@ -80,9 +80,10 @@ impl fmt::Display for PageSize {
 
 impl std::str::FromStr for PageSize {
     type Err = String;
-    /// Reads what `Display` writes: a power of two with K, M, G or T.
+    /// Reads what `Display` writes for 1K and more: a power of two with K, M, G, T, P or E, below 16E.
     fn from_str(s: &str) -> Result<Self, String> {
-        let wrong = || format!("{s:?} is no page size; wanted a power of two with K, M, G or T, such as 64K");
+        let wrong =
+            || format!("{s:?} is no page size; wanted a power of two with K, M, G, T, P or E, such as 64K");
         let at = s.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
         let n: u64 = s[..at].parse().map_err(|_| wrong())?;
         let unit = match &s[at..] {
@@ -90,6 +91,8 @@ impl std::str::FromStr for PageSize {
             "M" => 20,
             "G" => 30,
             "T" => 40,
+            "P" => 50,
+            "E" if n < 16 => 60,
             _ => return Err(wrong()),
         };
         if !n.is_power_of_two() || n >= 1024 {

@@ -3,13 +3,32 @@
 //! A TLB holds [`Entry`]s: where a page leads, under which [`Tag`] it is found, and a *leaf*, which is the format's own:
 //! the permission bits that each access is checked against. The models know nothing of permissions, and the formats
 //! nothing of sets and ways.
+//!
+//! Who wants any of them takes a [`Tlb`], made from a [`TlbConfig`](config::TlbConfig): no TLB, the infinite one, or levels
+//! of arrays, which a file or a [preset](presets) describes.
 
+mod array;
+pub mod config;
+mod index;
 mod infinite;
+mod model;
+pub mod presets;
 mod purge;
+mod replace;
+mod stats;
+mod unit;
+mod walkcache;
 
+pub use array::Array;
 pub use infinite::InfiniteTlb;
+pub use model::{Fill, FiniteTlb, Level};
 pub use purge::{Globals, Purge, Spaces, Target};
+pub use replace::Replacement;
+pub use stats::Stats;
+pub use unit::{LevelStats, Tlb};
+pub use walkcache::{Cached, WalkCache};
 
+use crate::Access;
 use racewalk_ram::{Asid, Paddr, Vaddr};
 
 /// What an entry is found by.
@@ -72,6 +91,24 @@ impl<L> Entry<L> {
     #[inline]
     pub fn paddr(&self, va: Vaddr) -> Paddr {
         Paddr(self.frame.0 | (va.0 & ((1 << self.tag.shift) - 1)))
+    }
+}
+
+/// Which side of a TLB an access asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Side {
+    /// Instruction fetches.
+    Instruction,
+    /// Loads and stores.
+    Data,
+}
+
+impl From<Access> for Side {
+    fn from(a: Access) -> Side {
+        match a {
+            Access::Fetch => Side::Instruction,
+            Access::Load | Access::Store => Side::Data,
+        }
     }
 }
 

@@ -96,6 +96,16 @@ impl Purge {
             && !(self.spare_locked && e.locked)
     }
 
+    /// Whether an upper part of a walk goes that was learnt in `space` and covers the page of `tag`. Page size and lock
+    /// are a translation's; an upper part does not know whether it leads to global entries, so it counts as one. What
+    /// names leaves by where they were fetched (IPTE) says nothing about the entries above, which stay valid.
+    pub fn removes_upper(&self, tag: &Tag) -> bool {
+        self.target != Target::Translations
+            && self.from.is_none()
+            && (self.spaces.contains(tag.space) || self.globals == Globals::Always)
+            && self.range.is_none_or(|(first, last)| first <= tag.last() && tag.page <= last)
+    }
+
     /// Whether the criteria on the tag are met.
     pub fn names(&self, tag: &Tag) -> bool {
         let space = match (tag.global, self.globals) {
