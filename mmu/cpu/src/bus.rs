@@ -12,7 +12,8 @@ use crate::{Cpu, Cpus, signal};
 use racewalk_ram::Vaddr;
 use racewalk_sched::{NO_CPU, this_cpu, wait_while, wake};
 use racewalk_walk::hardware::Hardware;
-use racewalk_walk::tlb::{InfiniteTlb, Purge};
+use racewalk_walk::tlb::config::TlbConfig;
+use racewalk_walk::tlb::{Purge, Target, Tlb, WalkCache};
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
@@ -74,13 +75,21 @@ pub(crate) struct Gate<H: Hardware> {
     fast: FastDrop,
     /// The registers that steer translation.
     pub(crate) context: H::Context,
-    pub(crate) tlb: InfiniteTlb<H::Leaf>,
+    pub(crate) tlb: Tlb<H::Leaf>,
+    pub(crate) walk_cache: WalkCache,
     /// Where the speculative walker looks around.
     pub(crate) recent: Recent,
 }
 
 impl<H: Hardware> Gate<H> {
-    pub(crate) fn new() -> Self {
+    /// What a lookup or a fill drove out of the model goes from the fast TLB too, at the CPU's next boundary.
+    pub(crate) fn drop_evicted(&mut self) {
+        for e in self.tlb.evicted() {
+            self.fast.queue(e.tag.page, 1 << e.tag.shift);
+        }
+    }
+
+    pub(crate) fn new(config: &TlbConfig) -> Self {
         Gate {
             seq: 0,
             running: false,
@@ -88,13 +97,17 @@ impl<H: Hardware> Gate<H> {
             acked: 0,
             fast: FastDrop::default(),
             context: H::Context::default(),
-            tlb: InfiniteTlb::new(),
+            tlb: Tlb::new(config),
+            walk_cache: WalkCache::new(config),
             recent: Recent::default(),
         }
     }
     /// Purges the model TLB; the fast TLB is to drop the same.
     fn apply(&mut self, purge: &Purge) -> usize {
         let fast = &mut self.fast;
+        if purge.target != Target::Translations {
+            self.walk_cache.purge(purge);
+        }
         match purge.span() {
             Some((start, len)) => {
                 fast.queue(start, len);

@@ -19,7 +19,9 @@ mod bus;
 mod context;
 mod event;
 mod mmu;
+mod ppc64;
 mod s390x;
+mod sparc64;
 mod speculative;
 mod stats;
 mod tables;
@@ -27,6 +29,7 @@ mod tables;
 pub use bus::{FastDrop, Pending};
 pub use event::{CpuEvent, Sink};
 pub use mmu::Translated;
+pub use ppc64::Broadcasts;
 pub use racewalk_walk::Access;
 pub use racewalk_walk::s390x::Fault;
 pub use speculative::SpeculativeWalker;
@@ -37,6 +40,7 @@ use racewalk_ram::Ram;
 use racewalk_walk::WalkStop;
 use racewalk_walk::hardware::Hardware;
 use racewalk_walk::s390x::S390x;
+use racewalk_walk::tlb::config::TlbConfig;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -85,11 +89,16 @@ impl<H: Hardware> std::fmt::Debug for Cpus<H> {
 }
 
 impl<H: Hardware> Cpus<H> {
-    /// `n` processors over `ram`, all parked, no address space loaded.
+    /// `n` processors over `ram` with infinite TLBs and no walk caches, all parked, no address space loaded.
     pub fn new(ram: Arc<Ram>, n: u32) -> Arc<Cpus<H>> {
+        Self::with_tlbs(ram, n, &TlbConfig::infinite())
+    }
+
+    /// `n` processors over `ram` whose TLBs and walk caches are those of a configuration.
+    pub fn with_tlbs(ram: Arc<Ram>, n: u32, tlbs: &TlbConfig) -> Arc<Cpus<H>> {
         let cpu = || Cpu {
             signal: Arc::default(),
-            gate: Mutex::new(Gate::new()),
+            gate: Mutex::new(Gate::new(tlbs)),
             rcu: AtomicU64::new(0),
             irq_off: AtomicU32::new(0),
             stats: CpuStats::default(),

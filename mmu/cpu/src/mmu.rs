@@ -3,11 +3,12 @@
 use crate::event::CpuEvent;
 use crate::tables::Tables;
 use crate::{Access, Cpu, Cpus};
-use racewalk_ram::{Paddr, Vaddr};
+use racewalk_ram::{Asid, Paddr, Vaddr};
 use racewalk_sched::{NO_CPU, this_cpu};
-use racewalk_walk::WalkStop;
-use racewalk_walk::hardware::Hardware;
-use racewalk_walk::tlb::{Entry, Lookup};
+use racewalk_walk::hardware::{Hardware, Use};
+use racewalk_walk::tlb::{Entry, Key, Lookup, Side};
+use racewalk_walk::{Upper, WalkStop};
+use std::cell::RefCell;
 
 /// A translation, good until the CPU's next boundary.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +17,13 @@ pub struct Translated<L> {
     pub paddr: Paddr,
     /// The TLB entry that says so.
     pub entry: Entry<L>,
+}
+
+/// What a walk came to.
+struct Walked<H: Hardware> {
+    result: Result<Entry<H::Leaf>, WalkStop<H::Fault>>,
+    space: Asid,
+    uppers: Vec<(Vaddr, u8, Upper)>,
 }
 
 impl<H: Hardware> Cpus<H> {
@@ -33,81 +41,106 @@ impl<H: Hardware> Cpus<H> {
             Err(WalkStop::Fault(f))
         };
         c.stats.lookups.bump();
-        let (context, found) = {
-            let g = c.gate();
+        let side = Side::from(access);
+        let (context, key, found) = {
+            let mut g = c.gate();
             match H::key(&g.context, va, access) {
-                Ok(key) => (g.context.clone(), g.tlb.lookup(&key)),
+                Ok(key) => {
+                    let found = g.tlb.lookup(side, &key);
+                    g.drop_evicted();
+                    (g.context.clone(), key, found)
+                }
                 Err(f) => return fault(f),
             }
         };
-        if let Lookup::Hit(entry) = found {
-            c.stats.hits.bump();
-            return match H::check(&context, &entry, va, access) {
-                Ok(()) => Ok(Translated { paddr: entry.paddr(va), entry }),
-                Err(f) => fault(f),
-            };
+        match found {
+            Lookup::Hit(entry) => {
+                c.stats.hits.bump();
+                match H::check(&context, &entry, va, access) {
+                    Ok(Use::Now) => return Ok(Translated { paddr: entry.paddr(va), entry }),
+                    Ok(Use::AfterWalk) => {}
+                    Err(f) => return fault(f),
+                }
+            }
+            Lookup::Multiple => {
+                if let Some(f) = H::multiple(&context, va, access) {
+                    return fault(f);
+                }
+            }
+            Lookup::Miss => {}
         }
-        let entry = self.walk(cpu, &context, va, access)?;
-        // A purge that came meanwhile waits for this CPU's boundary and takes the entry with it then, if it names it.
-        self.fill(c, cpu, va, entry, None);
-        Ok(Translated { paddr: entry.paddr(va), entry })
+        let w = self.walk(cpu, &context, &key, va, access);
+        // A purge that came meanwhile waits for this CPU's boundary and takes the entries with it then, if it names them.
+        self.fill(c, cpu, va, side, &w, None);
+        w.result.map(|entry| Translated { paddr: entry.paddr(va), entry })
     }
 
-    fn walk(
-        &self,
-        cpu: u32,
-        context: &H::Context,
-        va: Vaddr,
-        access: Access,
-    ) -> Result<Entry<H::Leaf>, WalkStop<H::Fault>> {
+    fn walk(&self, cpu: u32, context: &H::Context, key: &Key, va: Vaddr, access: Access) -> Walked<H> {
         let c = &self.cpus[cpu as usize];
         c.stats.walks.bump();
-        let r = match H::walk(&Tables { cpus: self, cpu }, context, va, access) {
-            Ok(e) if e.paddr(va).0 >= self.ram.size() => {
-                Err(WalkStop::Fault(H::outside(context, va, access)))
-            }
+        let tables = Tables { cpus: self, cpu, space: key.space, uppers: RefCell::default() };
+        let result = match H::walk(&tables, context, va, access) {
+            Ok(e) if e.paddr(va).0 >= self.ram.size() => Err(WalkStop::Fault(H::outside(context, va, access))),
             r => r,
         };
-        if let Err(WalkStop::Fault(_)) = r {
+        if let Err(WalkStop::Fault(_)) = result {
             c.stats.faults.bump();
         }
-        r
+        Walked { result, space: key.space, uppers: tables.uppers.into_inner() }
     }
 
-    fn fill(&self, c: &Cpu<H>, cpu: u32, va: Vaddr, entry: Entry<H::Leaf>, seq: Option<u64>) {
+    /// Takes in what a walk found. With `seq`, only if no purge was made since it.
+    fn fill(&self, c: &Cpu<H>, cpu: u32, va: Vaddr, side: Side, w: &Walked<H>, seq: Option<u64>) {
         let mut g = c.gate();
         if seq.is_some_and(|s| s != g.seq) {
             // Something was purged since the speculative walk began: what it read may be older than that, and the
             // CPU may have passed its boundary already.
             return;
         }
+        if !g.walk_cache.is_absent() {
+            for &(va, shift, upper) in &w.uppers {
+                g.walk_cache.remember(w.space, va, shift, upper);
+            }
+        }
+        let Ok(entry) = w.result else { return };
         if seq.is_none() {
             g.recent.note(va);
         }
-        g.tlb.fill(entry);
+        g.tlb.fill(side, entry);
+        g.drop_evicted();
         drop(g);
         c.stats.fills.bump();
         self.emit(cpu, || CpuEvent::Fill { page: va.page() });
+    }
+
+    /// A store to a TLB of its own, such as SPARC's Data In: enters a translation, unless a purge was made since `seq`, in
+    /// which case it says so.
+    pub(crate) fn enter(&self, cpu: u32, va: Vaddr, access: Access, entry: Entry<H::Leaf>, seq: u64) -> bool {
+        let w = Walked { result: Ok(entry), space: entry.tag.space, uppers: Vec::new() };
+        let c = &self.cpus[cpu as usize];
+        let fresh = c.gate().seq == seq;
+        self.fill(c, cpu, va, Side::from(access), &w, Some(seq));
+        fresh
     }
 
     /// One act of the CPU's speculative walker: walks `va` under the loaded context, whatever the CPU is doing, and
     /// may leave a TLB entry. Exceptions are not reported, as in hardware.
     pub fn speculate(&self, cpu: u32, va: Vaddr) -> Result<(), racewalk_sched::Cancelled> {
         let c = &self.cpus[cpu as usize];
-        let (context, seq) = {
+        let (context, key, seq) = {
             let g = c.gate();
             let Ok(key) = H::key(&g.context, va, Access::Load) else { return Ok(()) };
-            if H::idle(&g.context) || g.tlb.lookup(&key) != Lookup::Miss {
+            if H::idle(&g.context) || g.tlb.peek(Side::Data, &key) != Lookup::Miss {
                 return Ok(());
             }
-            (g.context.clone(), g.seq)
+            (g.context.clone(), key, g.seq)
         };
-        match self.walk(cpu, &context, va, Access::Load) {
-            Ok(entry) => self.fill(c, cpu, va, entry, Some(seq)),
-            Err(WalkStop::Fault(_)) => {}
-            Err(WalkStop::Cancelled) => return Err(racewalk_sched::Cancelled),
+        let w = self.walk(cpu, &context, &key, va, Access::Load);
+        self.fill(c, cpu, va, Side::Data, &w, Some(seq));
+        match w.result {
+            Err(WalkStop::Cancelled) => Err(racewalk_sched::Cancelled),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// An access of hosted code to user memory, on the CPU that the task holds: translates `va` and runs `f` on the

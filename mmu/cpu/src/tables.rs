@@ -2,11 +2,12 @@
 
 use crate::event::CpuEvent;
 use crate::{Cpu, Cpus};
-use racewalk_ram::{Paddr, Ram, RamError};
+use racewalk_ram::{Asid, Paddr, Ram, RamError, Vaddr};
 use racewalk_sched::step;
 use racewalk_walk::event::WalkEvent;
 use racewalk_walk::hardware::Hardware;
-use racewalk_walk::{EntryStop, TableMemory};
+use racewalk_walk::{EntryStop, TableMemory, Upper};
+use std::cell::RefCell;
 
 fn outside(_: RamError) -> EntryStop {
     EntryStop::Addressing
@@ -38,10 +39,22 @@ impl TableMemory for Direct<'_> {
     }
 }
 
+impl Direct<'_> {
+    /// Stores a doubleword of a table or TSB.
+    pub(crate) fn store_entry(&self, addr: Paddr, value: u64) -> Result<(), EntryStop> {
+        self.0.store_u64(addr, value).map_err(outside)
+    }
+}
+
 /// Memory for a walk on `cpu`: a scheduling point before each access, counted, and observed.
 pub(crate) struct Tables<'a, H: Hardware> {
     pub(crate) cpus: &'a Cpus<H>,
     pub(crate) cpu: u32,
+    /// The space that the walk is in, for the walk cache.
+    pub(crate) space: Asid,
+    /// Upper parts that the walk offers to the walk cache. They enter it when the walk has ended: a purge that overtook a
+    /// speculative walk keeps them out.
+    pub(crate) uppers: RefCell<Vec<(Vaddr, u8, Upper)>>,
 }
 
 impl<H: Hardware> Tables<'_, H> {
@@ -76,6 +89,13 @@ impl<H: Hardware> TableMemory for Tables<'_, H> {
     #[inline]
     fn store_byte(&self, addr: Paddr, byte: u8) -> Result<(), EntryStop> {
         self.step("walk.store")?.store_byte(addr, byte)
+    }
+    fn resume(&self, va: Vaddr) -> Option<Upper> {
+        let mut g = self.of().gate();
+        if g.walk_cache.is_absent() { None } else { g.walk_cache.resume(self.space, va) }
+    }
+    fn remember(&self, va: Vaddr, shift: u8, upper: Upper) {
+        self.uppers.borrow_mut().push((va, shift, upper));
     }
     #[inline]
     fn event(&self, event: WalkEvent) {

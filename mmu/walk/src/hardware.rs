@@ -5,6 +5,15 @@ use crate::{Access, TableMemory, WalkStop};
 use racewalk_ram::Vaddr;
 use std::fmt::{Debug, Display};
 
+/// How an access may use a translation that a TLB holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Use {
+    /// As it is.
+    Now,
+    /// After another walk, which sets a reference or change bit in the table.
+    AfterWalk,
+}
+
 /// An MMU. Nothing of it is a value: the types and functions are what the port needs to be generic over.
 pub trait Hardware: Sized + Send + Sync + 'static {
     /// The registers that steer a translation. The default is a CPU with no address space.
@@ -23,7 +32,13 @@ pub trait Hardware: Sized + Send + Sync + 'static {
         entry: &Entry<Self::Leaf>,
         va: Vaddr,
         access: Access,
-    ) -> Result<(), Self::Fault>;
+    ) -> Result<Use, Self::Fault>;
+
+    /// Several entries serve the key. `None`, the default: the format does not notice, a walk replaces them.
+    fn multiple(context: &Self::Context, va: Vaddr, access: Access) -> Option<Self::Fault> {
+        let _ = (context, va, access);
+        None
+    }
 
     /// The walk, as an entry for the TLB that covers `va` and permits the access.
     fn walk<M: TableMemory>(

@@ -11,8 +11,8 @@
 
 pub mod event;
 pub mod hardware;
-pub mod ppc64;
 pub mod pae;
+pub mod ppc64;
 pub mod s390x;
 pub mod sparc64;
 pub mod text;

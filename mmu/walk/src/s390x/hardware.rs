@@ -2,7 +2,7 @@
 
 use super::fault::{Fault, Reason};
 use super::walk::{Controls, Leaf, walk};
-use crate::hardware::Hardware;
+use crate::hardware::{Hardware, Use};
 use crate::tlb::{Entry, Key};
 use crate::{Access, TableMemory, WalkStop};
 use racewalk_ram::Vaddr;
@@ -22,8 +22,8 @@ impl Hardware for S390x {
     }
 
     #[inline]
-    fn check(c: &Controls, entry: &Entry<Leaf>, va: Vaddr, access: Access) -> Result<(), Fault> {
-        c.check(&entry.leaf, va, access)
+    fn check(c: &Controls, entry: &Entry<Leaf>, va: Vaddr, access: Access) -> Result<Use, Fault> {
+        c.check(&entry.leaf, va, access).map(|()| Use::Now)
     }
 
     #[inline]

@@ -4,9 +4,11 @@
 
 pub mod context;
 pub mod fault;
+mod hardware;
 pub mod names;
 pub mod sun4u;
 pub mod sun4v;
 
 pub use context::{Leaf, Operand, Request, Space, State};
 pub use fault::{Fault, Machine, Reason};
+pub use hardware::{Sun4u, Sun4v};

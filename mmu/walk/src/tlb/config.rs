@@ -278,6 +278,12 @@ fn wrong<T>(key: String, found: impl ToString, wanted: impl ToString) -> Result<
 }
 
 impl TlbConfig {
+    /// The infinite TLB without walk caches: the preset `infinite`, without reading it.
+    pub fn infinite() -> TlbConfig {
+        let (about, hierarchy) = (String::new(), Hierarchy::default());
+        TlbConfig { about, kind: Kind::Infinite, hierarchy, levels: Vec::new(), walk_cache: Vec::new() }
+    }
+
     /// Reads a file.
     pub fn load(file: &Path) -> Result<TlbConfig, ConfigError> {
         let text = std::fs::read_to_string(file)

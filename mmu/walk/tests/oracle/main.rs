@@ -6,9 +6,9 @@
 
 mod bare;
 mod bare_s390x;
+mod pae;
 mod ppc64_hash;
 mod ppc64_radix;
-mod pae;
 mod s390x;
 mod sparc64;
 
