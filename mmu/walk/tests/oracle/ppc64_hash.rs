@@ -250,7 +250,8 @@ struct Case {
     outside: bool,
 }
 
-const TABLE: u64 = 0x4000_0000;
+/// Aligned to the largest table, of 2^46 bytes: only there do all bits of the hash count.
+const TABLE: u64 = 1 << 50;
 
 impl Case {
     fn slb(&self) -> Vec<Slbe> {
@@ -363,12 +364,13 @@ fn cases() -> impl Strategy<Value = Case> {
             wrong,
         },
     );
+    let htabsize = prop_oneof![4 => 0u64..3, 1 => 3u64..28, 1 => Just(28)];
     // A good entry as well, three times in four, by the segment's base page.
     let good = prop::option::weighted(0.75, (mostly(0.3), placed.clone()));
     (
         (mostly(0.5), mostly(0.4), mostly(0.95), version, lpcr, lpid, (mask(), mask())),
         (ea, access, segment, others, mostly(0.95)),
-        (0u64..3, prop::collection::vec(placed, 0..6), good),
+        (htabsize, prop::collection::vec(placed, 0..6), good),
         (prop::option::weighted(0.04, 0u32..64), mostly(0.03)),
     )
         .prop_map(|(registers, path, (htabsize, mut entries, good), (table_wrong, outside))| {
