@@ -30,6 +30,15 @@ pub struct Level<L> {
     stats: Stats,
 }
 
+/// Where a level has what serves a key.
+#[derive(Clone, Copy)]
+enum Place {
+    Nowhere,
+    /// In this array and slot.
+    At((usize, u32)),
+    Several,
+}
+
 /// What became of a fill.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fill {
@@ -62,65 +71,67 @@ impl<L: Copy> Level<L> {
         self.arrays.iter().any(|a| a.serves(side) && a.admits(e))
     }
 
-    /// Asks the arrays of a side, without counting: the entry and its array and slot.
-    fn peek(&self, side: Side, key: &Key) -> (Lookup<L>, usize, u32) {
-        let mut found = (Lookup::Miss, 0, 0);
-        for (i, a) in self.arrays.iter().enumerate().filter(|(_, a)| a.serves(side)) {
-            match (a.find(key), found.0) {
-                (Found::Nothing, _) => {}
-                (Found::One(slot), was) => match (a.entry(slot), was) {
-                    (Some(e), Lookup::Miss) => found = (Lookup::Hit(*e), i, slot),
-                    // The same translation in two arrays, by way of different sides, is one.
-                    (Some(e), Lookup::Hit(h)) if h.tag == e.tag => {}
-                    _ => found.0 = Lookup::Multiple,
-                },
-                (Found::Several, _) => found.0 = Lookup::Multiple,
+    fn entry(&self, (array, slot): (usize, u32)) -> Option<&Entry<L>> {
+        self.arrays[array].entry(slot)
+    }
+
+    /// What an array found, beside what those before it did. The same translation in two arrays, by way of different
+    /// sides, is one.
+    #[inline]
+    fn join(&self, before: Place, array: usize, found: Found) -> Place {
+        match (before, found) {
+            (_, Found::Nothing) => before,
+            (Place::Nowhere, Found::One(slot)) => Place::At((array, slot)),
+            (Place::At(a), Found::One(slot))
+                if self.entry(a).map(|e| e.tag) == self.entry((array, slot)).map(|e| e.tag) =>
+            {
+                before
             }
+            _ => Place::Several,
         }
-        found
+    }
+
+    /// Asks the arrays of a side, without counting.
+    fn peek(&self, side: Side, key: &Key) -> Place {
+        let arrays = self.arrays.iter().enumerate().filter(|(_, a)| a.serves(side));
+        arrays.fold(Place::Nowhere, |p, (i, a)| self.join(p, i, a.find(key)))
     }
 
     /// Asks the arrays of a side, and counts.
     #[inline]
-    fn lookup(&mut self, side: Side, key: &Key) -> Lookup<L> {
-        let mut found = Lookup::Miss;
+    fn lookup(&mut self, side: Side, key: &Key) -> Place {
+        let mut place = Place::Nowhere;
         let mut asked = false;
-        for a in self.arrays.iter_mut().filter(|a| a.serves(side)) {
+        for i in 0..self.arrays.len() {
+            let a = &mut self.arrays[i];
+            if !a.serves(side) {
+                continue;
+            }
             asked = true;
+            let found = a.find(key);
             a.stats.accesses += 1;
-            match a.find(key) {
+            match found {
                 Found::Nothing => {
                     a.stats.misses += 1;
                     continue;
                 }
-                Found::One(slot) => {
-                    a.stats.hits += 1;
-                    a.touch(slot);
-                    found = match (a.entry(slot), found) {
-                        (Some(e), Lookup::Miss) => Lookup::Hit(*e),
-                        (Some(e), Lookup::Hit(h)) if h.tag == e.tag => found,
-                        _ => Lookup::Multiple,
-                    };
-                }
-                Found::Several => {
-                    a.stats.hits += 1;
-                    a.stats.multiple += 1;
-                    found = Lookup::Multiple;
-                }
+                Found::One(slot) => a.touch(slot),
+                Found::Several => a.stats.multiple += 1,
+            }
+            a.stats.hits += 1;
+            place = self.join(place, i, found);
+        }
+        let s = &mut self.stats;
+        s.accesses += u64::from(asked);
+        match place {
+            Place::Nowhere => s.misses += u64::from(asked),
+            Place::At(_) => s.hits += 1,
+            Place::Several => {
+                s.hits += 1;
+                s.multiple += 1;
             }
         }
-        if asked {
-            self.stats.accesses += 1;
-            match found {
-                Lookup::Miss => self.stats.misses += 1,
-                Lookup::Hit(_) => self.stats.hits += 1,
-                Lookup::Multiple => {
-                    self.stats.hits += 1;
-                    self.stats.multiple += 1;
-                }
-            }
-        }
-        found
+        place
     }
 }
 
@@ -143,14 +154,15 @@ impl<L: Copy> FiniteTlb<L> {
         self.evicted.clear();
         for at in 0..self.levels.len() {
             match self.levels[at].lookup(side, key) {
-                Lookup::Miss => {}
-                Lookup::Hit(e) => {
+                Place::Nowhere => {}
+                Place::At(place) => {
+                    let Some(&e) = self.levels[at].entry(place) else { continue };
                     if at > 0 {
                         self.promote(at, side, e);
                     }
                     return Lookup::Hit(e);
                 }
-                Lookup::Multiple => return Lookup::Multiple,
+                Place::Several => return Lookup::Multiple,
             }
         }
         Lookup::Miss
@@ -158,8 +170,14 @@ impl<L: Copy> FiniteTlb<L> {
 
     /// What a lookup would find, without counting or moving anything: for speculation and tests.
     pub fn peek(&self, side: Side, key: &Key) -> Lookup<L> {
-        let found = self.levels.iter().map(|l| l.peek(side, key).0);
-        found.into_iter().find(|f| !matches!(f, Lookup::Miss)).unwrap_or(Lookup::Miss)
+        for l in &self.levels {
+            match l.peek(side, key) {
+                Place::Nowhere => {}
+                Place::At(place) => return l.entry(place).map_or(Lookup::Miss, |e| Lookup::Hit(*e)),
+                Place::Several => return Lookup::Multiple,
+            }
+        }
+        Lookup::Miss
     }
 
     /// What left the TLB altogether in the last lookup or fill.
