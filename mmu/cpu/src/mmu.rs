@@ -80,7 +80,9 @@ impl<H: Hardware> Cpus<H> {
         c.stats.walks.bump();
         let tables = Tables { cpus: self, cpu, space: key.space, uppers: RefCell::default() };
         let result = match H::walk(&tables, context, va, access) {
-            Ok(e) if e.paddr(va).0 >= self.ram.size() => Err(WalkStop::Fault(H::outside(context, va, access))),
+            Ok(e) if e.paddr(va).0 >= self.ram.size() => {
+                Err(WalkStop::Fault(H::outside(context, va, access)))
+            }
             r => r,
         };
         if let Err(WalkStop::Fault(_)) = result {

@@ -14,5 +14,5 @@ pub mod walk;
 pub use context::{Context, Order};
 pub use entry::{Pde, Pdpte, Pte};
 pub use fault::{Fault, Reason};
-pub use walk::{Leaf, Translation, load_pdptes, walk};
 pub use hardware::Pae;
+pub use walk::{Leaf, Translation, load_pdptes, walk};

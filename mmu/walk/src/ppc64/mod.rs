@@ -4,8 +4,8 @@
 pub mod completion;
 pub mod context;
 pub mod fault;
-pub mod hash;
 mod hardware;
+pub mod hash;
 pub mod invalidate;
 pub mod names;
 pub mod radix;
