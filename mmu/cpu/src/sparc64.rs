@@ -53,7 +53,8 @@ impl KernelMemory for Physical<'_> {
 
 impl Cpus<Sun4u> {
     /// Translates `va` as [`translate`](Cpus::translate) does; a TLB miss enters the miss handler, with interrupts off and
-    /// as hosted code, and tries again with what it found. What the handler does not find is the mm's.
+    /// as hosted code, and tries again with what it found. What the handler does not find is the mm's. As on the machine, a
+    /// TSB entry with the right tag and an invalid TTE is found again and again.
     pub fn translate_with_misses(
         &self,
         cpu: u32,
@@ -102,5 +103,121 @@ impl<H: Hardware> Cpus<H> {
             });
         }
         self.purge("demap", va, purge);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use racewalk_ram::Ram;
+    use racewalk_sched::{controlled, set_this_cpu};
+    use racewalk_walk::sparc64::State;
+    use racewalk_walk::sparc64::sun4u::Context;
+    use racewalk_walk::sparc64::sun4u::entry::{TagAccess, TagTarget, Tte};
+    use racewalk_walk::sparc64::sun4u::geometry::{PGD_SHIFT, PMD_SHIFT, PUD_SHIFT, Tsb, index};
+    use racewalk_walk::sparc64::sun4u::walk::space;
+    use racewalk_walk::tlb::Spaces;
+    use std::sync::Arc;
+
+    const VA: Vaddr = Vaddr(0x123_4567_8000);
+    const TSB: Tsb = Tsb(0x10_0000);
+    const PTES: u64 = 0x2_6000;
+    const FRAME: u64 = 0x77_2000;
+    const CONTEXT: u16 = 5;
+    const KERNEL: Kernel = Kernel { pgd: Paddr(0x2_0000), huge_tsb: None };
+
+    fn machine(n: u32) -> Arc<Cpus<Sun4u>> {
+        let ram = Arc::new(Ram::new(16 << 20).unwrap());
+        let set = |at: u64, v: u64| ram.store_u64(Paddr(at), v).unwrap();
+        set(0x2_0000 + index(PGD_SHIFT, VA) * 8, 0x2_2000);
+        set(0x2_2000 + index(PUD_SHIFT, VA) * 8, 0x2_4000);
+        set(0x2_4000 + index(PMD_SHIFT, VA) * 8, PTES);
+        set(PTES + index(13, VA) * 8, Tte::V | FRAME | Tte::CP | Tte::CV | Tte::W);
+        // A tag of zero would be that of the lowest addresses.
+        for entry in 0..512 {
+            set(TSB.0 + entry * 16, TagTarget::LINUX_INVALID);
+        }
+        let cpus = Cpus::new(ram, n);
+        for cpu in 0..n {
+            let state = State { primary: [CONTEXT; 2], ..State::default() };
+            cpus.load(cpu, |c| *c = Context { state, data_tsb: TSB, ..Context::default() });
+        }
+        cpus
+    }
+
+    fn tsb_entry() -> Paddr {
+        TSB.pointer_8k(TagAccess::new(VA, CONTEXT))
+    }
+
+    fn page() -> Purge {
+        let range = Some((VA, Vaddr(VA.0 + 0x1fff)));
+        Purge { range, spaces: Spaces::one(space(CONTEXT)), ..Purge::default() }
+    }
+
+    #[test]
+    fn a_miss_enters_the_handler_and_fills_tsb_and_tlb() {
+        let m = machine(1);
+        set_this_cpu(0);
+        let _ = m.unpark(0);
+        let before = m.rcu_counter(0).load(std::sync::atomic::Ordering::SeqCst);
+        let t = m.translate_with_misses(0, &KERNEL, VA, Access::Load).unwrap();
+        assert_eq!(t.paddr, Paddr(FRAME));
+        assert_eq!(m.rcu_counter(0).load(std::sync::atomic::Ordering::SeqCst), before + 2);
+        assert_eq!(m.ram.load_u64(tsb_entry()).unwrap(), VA.0 >> 22);
+        let steps = m.stats(0).steps.get();
+        m.translate_with_misses(0, &KERNEL, VA, Access::Load).unwrap();
+        assert_eq!(m.stats(0).steps.get(), steps, "the TLB has it");
+        let f = m.translate_with_misses(0, &KERNEL, Vaddr(0x2000), Access::Store);
+        assert!(matches!(f, Err(WalkStop::Fault(Fault { reason: Reason::Miss, .. }))));
+        m.park(0);
+    }
+
+    /// CPU 0 unmaps and reuses the frame. A first cross call waits for handlers that may have read the old entry and will
+    /// fill the TSB with it; then the TSB entry goes, then the TLBs'. Each may be left out.
+    fn reused(seed: u64, quiesce: bool, tsb: bool, demap: bool) -> bool {
+        let bad = std::rc::Rc::new(std::cell::Cell::new(false));
+        let seen = bad.clone();
+        let out = controlled::run(Default::default(), &mut controlled::Random::new(seed), move || {
+            let m = machine(2);
+            let (a, b) = (m.clone(), m);
+            controlled::spawn("unmaps", move || {
+                set_this_cpu(0);
+                a.ram.store_u64(Paddr(PTES + index(13, VA) * 8), 0).unwrap();
+                if quiesce {
+                    a.cross_demap(Some(VA), page());
+                }
+                if tsb {
+                    let tag = a.ram.load_u64(tsb_entry()).unwrap();
+                    a.ram.cas_u64(tsb_entry(), tag, TagTarget::LINUX_INVALID).unwrap();
+                }
+                racewalk_sched::point("demap");
+                if demap {
+                    a.cross_demap(Some(VA), page());
+                }
+                racewalk_sched::point("reuse");
+                a.ram.store_u64(Paddr(FRAME), 0xdead).unwrap();
+            });
+            controlled::spawn("reads", move || {
+                set_this_cpu(1);
+                let _ = b.unpark(1);
+                for _ in 0..4 {
+                    if let Ok(t) = b.translate_with_misses(1, &KERNEL, VA, Access::Load) {
+                        racewalk_sched::point("use");
+                        seen.set(seen.get() | (b.ram.load_u64(t.paddr).unwrap() == 0xdead));
+                    }
+                    let _ = b.poll(1);
+                }
+                b.park(1);
+            });
+        });
+        assert_eq!(out.end, controlled::End::Finished);
+        bad.get()
+    }
+
+    #[test]
+    fn an_unmapped_page_is_gone_from_tsb_and_tlbs() {
+        assert!((0..400).all(|s| !reused(s, true, true, true)));
+        assert!((0..400).any(|s| reused(s, true, true, false)), "a TLB entry stays");
+        assert!((0..400).any(|s| reused(s, true, false, true)), "the TSB refills the TLB");
     }
 }
