@@ -41,15 +41,20 @@ fn missing() -> Vec<&'static str> {
 
 /// Installs what is missing.
 pub fn install() -> anyhow::Result<()> {
+    packages(missing, &PACKAGES)
+}
+
+/// Installs `packages` if `missing` says that something is, and wants nothing missing then.
+pub fn packages(missing: impl Fn() -> Vec<&'static str>, packages: &[&str]) -> anyhow::Result<()> {
     let m = missing();
     if m.is_empty() {
         return Ok(());
     }
     println!("xtask: missing: {}", m.join("; "));
     let typed =
-        format!("apt-get update && apt-get install -y --no-install-recommends {}", PACKAGES.join(" "));
+        format!("apt-get update && apt-get install -y --no-install-recommends {}", packages.join(" "));
     if find("apt-get").is_none() {
-        bail!("no apt-get here; install what Debian calls {}, then try again", PACKAGES.join(" "));
+        bail!("no apt-get here; install what Debian calls {}, then try again", packages.join(" "));
     }
     let root = rustix::process::geteuid().is_root();
     if !root && find("sudo").is_none() {
@@ -65,7 +70,7 @@ pub fn install() -> anyhow::Result<()> {
         crate::succeed(&mut c, &format!("install packages; type as root: {typed}"))
     };
     apt(&["update"])?;
-    apt(&[&["install", "-y", "--no-install-recommends"][..], &PACKAGES].concat())?;
+    apt(&[&["install", "-y", "--no-install-recommends"][..], packages].concat())?;
     let m = missing();
     if !m.is_empty() {
         bail!("still missing after {typed}: {}", m.join("; "));

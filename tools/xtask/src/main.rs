@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod acceptance;
+mod bare;
 mod bench;
 mod guests;
 mod install;
@@ -35,6 +36,8 @@ enum Task {
     Acceptance(acceptance::Args),
     /// Run gcc's c-torture/execute tests and compare with qemu-s390x.
     Torture(torture::Args),
+    /// Compare the walkers with another machine's MMU: a bare-metal guest makes generated accesses under qemu-system.
+    BareMetal(bare::Args),
     /// Compare CPU time with qemu-s390x on a benchmark suite, runs alternating.
     Bench(bench::Args),
 }
@@ -91,6 +94,7 @@ fn perform(task: &Task) -> anyhow::Result<()> {
         Task::Storm(a) => acceptance::storm(&d, a),
         Task::Acceptance(a) => acceptance::acceptance(&d, a),
         Task::Torture(a) => torture::torture(&d, a),
+        Task::BareMetal(a) => bare::bare(&d, a),
         Task::Bench(a) => bench::bench(&d, a),
     }
 }

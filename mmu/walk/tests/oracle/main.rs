@@ -4,6 +4,9 @@
 //! judge. Cases are generated so that most walks go deep, with every field of every entry wrong now and then; a
 //! difference is shrunk to few entries. `RACEWALK_WALK_CASES=1000000` makes that many cases a format.
 
+mod bare;
+mod bare_ppc64;
+mod bare_s390x;
 mod ppc64_hash;
 mod ppc64_radix;
 mod s390x;

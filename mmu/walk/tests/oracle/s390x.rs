@@ -171,24 +171,24 @@ impl<'a> Machine<'a> {
 
 /// A case: registers, an address, and one path of entries with its mistakes.
 #[derive(Clone, Debug)]
-struct Case {
-    psw_mode: u64,
-    dat: bool,
-    cr0: u64,
-    asce_flags: u64,
-    designation: u64,
-    length: u64,
-    prefix: u64,
-    facilities: [bool; 3],
-    va: u64,
-    access: Access,
+pub struct Case {
+    pub psw_mode: u64,
+    pub dat: bool,
+    pub cr0: u64,
+    pub asce_flags: u64,
+    pub designation: u64,
+    pub length: u64,
+    pub prefix: u64,
+    pub facilities: [bool; 3],
+    pub va: u64,
+    pub access: Access,
     /// TF and TL of the region entries.
-    quarters: [(u64, u64); 3],
+    pub quarters: [(u64, u64); 3],
     /// Bits of entry n (0: region-first … 3: segment, 4: page) that are inverted.
-    flips: Vec<(usize, u32)>,
+    pub flips: Vec<(usize, u32)>,
     /// The entry that lies outside the configuration.
-    outside: Option<usize>,
-    frame: u64,
+    pub outside: Option<usize>,
+    pub frame: u64,
 }
 
 const ORIGINS: [u64; 5] = [0x9_0000, 0x8_0000, 0x1_0000, 0x2_0000, 0x3_0800];
@@ -204,7 +204,7 @@ impl Case {
         ][n]
     }
 
-    fn build(&self) -> (Words, Context) {
+    pub fn build(&self) -> (Words, Context) {
         let mut words = Words::new();
         for n in 0..5 {
             if self.outside == Some(n) {
@@ -259,7 +259,7 @@ fn addresses() -> impl Strategy<Value = u64> {
     )
 }
 
-fn cases() -> impl Strategy<Value = Case> {
+pub fn cases() -> impl Strategy<Value = Case> {
     let mostly = |p: f64| prop::bool::weighted(p);
     let access = prop_oneof![Just(Access::Load), Just(Access::Store), Just(Access::Fetch)];
     let cr0 = prop::sample::subsequence(vec![0x1000_0000u64, 0x0080_0000, 0x0010_0000, 0x0400_0000], 0..=4)

@@ -295,9 +295,10 @@ impl<M: TableMemory> Walk<'_, M> {
         Ok(e)
     }
 
-    /// 3. and 4. The process-table entry.
+    /// Steps 3 and 4: the process-table entry. The table's address is the partition's business also for LPID 0: the first tree of
+    /// its entry translates it, for which a host has its own linear mapping there.
     #[inline]
-    fn process_root(&self, e: PartitionEntry, guest: Option<Root>) -> Result<Root, Halt> {
+    fn process_root(&self, e: PartitionEntry) -> Result<Root, Halt> {
         let (base, bytes) = e.process_table();
         if base & (bytes - 1) != 0 {
             return self.fault(Reason::UnsupportedMmu);
@@ -306,7 +307,7 @@ impl<M: TableMemory> Walk<'_, M> {
         if at >= bytes {
             return self.fault(Reason::NoTranslation);
         }
-        let at = self.table_at(guest, base + at, Access::Load)?;
+        let at = self.table_at(Some(e.root()), base + at, Access::Load)?;
         Ok(Root(self.load(Level::ROOT, "process-0", at)?))
     }
 
@@ -448,6 +449,8 @@ impl<M: TableMemory> Walk<'_, M> {
     /// 2. to 8. through the process's tree: the page, where it is for the partition or the host, and the partition's tree.
     #[inline(always)]
     fn process_scoped(&self, in_partition: bool) -> Result<(Found, u64, Root), Halt> {
+        // 1. The tree reaches the address.
+        let Some(address) = offset(self.va) else { return self.fault(Reason::Segment) };
         let upper = self.memory.resume(self.va);
         let below = |u: Upper| (LEVELS - 1 - u.next.0 as u32, Entry(u.entry));
         let (guest, (depth, directory)) = match upper {
@@ -459,13 +462,12 @@ impl<M: TableMemory> Walk<'_, M> {
                 match upper {
                     Some(u) => (guest, below(u)),
                     None => {
-                        let root = self.process_root(e, guest)?;
+                        let root = self.process_root(e)?;
                         (guest, (0, self.directory(Tree::Process(guest), root)?))
                     }
                 }
             }
         };
-        let Some(address) = offset(self.va) else { return self.fault(Reason::Segment) };
         if upper.is_none() {
             // The process-table entry serves the whole quadrant.
             let upper = Upper { next: Level(LEVELS as u8 - 1), entry: directory.0, gathered: 0 };
