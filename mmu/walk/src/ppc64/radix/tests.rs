@@ -1,8 +1,9 @@
 //! Walks of one tree, walk caches, and the setting of R and C.
 
+use super::controls::Controls;
 use super::entry::{Entry, PartitionEntry, Root};
 use super::geometry::{index, width};
-use super::walk::{Controls, walk};
+use super::walk::walk;
 use crate::event::Level;
 use crate::ppc64::{Denied, Reason, Update};
 use crate::text::Tables;
