@@ -21,6 +21,8 @@ pub struct Args {
 pub enum Arch {
     /// Dynamic address translation of z/Architecture.
     S390x,
+    /// Radix trees of Power, nested ones included.
+    Ppc64,
 }
 
 /// What an architecture's comparison needs: the test's name, programs, and the packages that hold them.
@@ -37,6 +39,11 @@ impl Arch {
                 test: "bare_metal_s390x",
                 programs: &["s390x-linux-gnu-gcc", "qemu-system-s390x"],
                 packages: &["gcc-s390x-linux-gnu", "qemu-system-misc"],
+            },
+            Arch::Ppc64 => Needs {
+                test: "bare_metal_ppc64",
+                programs: &["powerpc64-linux-gnu-gcc", "qemu-system-ppc64"],
+                packages: &["gcc-powerpc64-linux-gnu", "qemu-system-ppc"],
             },
         }
     }

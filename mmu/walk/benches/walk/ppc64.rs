@@ -9,13 +9,18 @@ use racewalk_walk::ppc64::{Context, hash, radix};
 const PARTITIONS: u64 = 0x1_0000;
 const PROCESSES: u64 = 0x2_0000;
 const ROOT: u64 = 0x10_0000;
+/// The partition's tree, which translates the address of the process table: one page of 1G.
+const LINEAR: u64 = 0xc0_0000;
+const LINEAR_1G: u64 = 0xd0_0000;
 const PID: u64 = 1;
 
 /// Four entries used in each table but the root: 64 pages.
 fn tables(ram: &Ram) -> (radix::Controls, Addresses) {
     let set = |at: u64, v: u64| ram.store_u64(Paddr(at), v).expect("inside memory");
-    set(PARTITIONS, PartitionEntry::HR);
+    set(PARTITIONS, PartitionEntry::HR | Root::new(LINEAR, 52, 13).0);
     set(PARTITIONS + 8, PROCESSES);
+    set(LINEAR, Entry::directory(LINEAR_1G, 9).0);
+    set(LINEAR_1G, Entry::leaf(0, Entry::R | Entry::C | Entry::WRITE).0);
     set(PROCESSES + 16 * PID, Root::new(ROOT, 52, 13).0);
     let mut next = 0x20_0000;
     let mut take = || {
@@ -64,7 +69,7 @@ fn chase_tree(ram: &Ram, root: u64, va: u64) -> u64 {
 }
 
 #[divan::bench]
-fn radix_chase_seven_loads(b: Bencher) {
+fn radix_chase_nine_loads(b: Bencher) {
     let ram = ram();
     let (_, mut addresses) = tables(&ram);
     b.bench_local(|| {
@@ -72,7 +77,10 @@ fn radix_chase_seven_loads(b: Bencher) {
         let load = |at| ram.load_u64(Paddr(at)).unwrap_or(u64::MAX);
         let first = load(black_box(PARTITIONS));
         let processes = load(black_box(PARTITIONS) + 8) & 0x0fff_ffff_ffff_f000;
-        let root = load(processes + 16 * PID);
+        let directory = load((first & 0x0fff_ffff_ffff_ff00) + (processes >> 39 & 8191) * 8);
+        let page = load((directory & 0x0fff_ffff_ffff_ff00) + (processes >> 30 & 511) * 8);
+        let inside = (1 << 30) - 1;
+        let root = load((page & 0x01ff_ffff_ffff_f000 & !inside) + ((processes + 16 * PID) & inside));
         addresses.took(chase_tree(&ram, root, va) | (first & 1))
     });
 }

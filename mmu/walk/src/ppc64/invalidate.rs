@@ -6,7 +6,7 @@ use super::hash::entry::Version;
 use super::hash::geometry::{BASE_4K, LARGE_PAGES};
 use super::hash::slb::{ESID, RB_B, SegmentSize};
 use super::hash::walk::{SPACE_1T, SPACE_LPID_SHIFT};
-use super::radix::walk::{SPACE_GUEST_REAL, SPACE_LPID, space};
+use super::radix::controls::{SPACE_GUEST_REAL, SPACE_LPID, space};
 use crate::tlb::{Globals, Purge, Spaces, Target};
 use racewalk_ram::Vaddr;
 

@@ -18,7 +18,11 @@ const ROOT: &[Field] = &[
 ];
 
 const PARTITION_1: &[Field] = &[
-    Field::address("PRTB", PartitionEntry::PRTB, "base of the process table (in a partition guest real)"),
+    Field::address(
+        "PRTB",
+        PartitionEntry::PRTB,
+        "base of the process table, translated by the partition-scoped tree",
+    ),
     Field::new("PRTS", PartitionEntry::PRTS, "the process table has 2^(12 + PRTS) bytes"),
 ];
 

@@ -17,6 +17,8 @@ pub struct Machine {
     pub flags: &'static [&'static str],
     /// The emulator and its arguments, without the image.
     pub qemu: &'static [&'static str],
+    /// The image is the bare bytes, as firmware is, not an ELF file.
+    pub raw: bool,
     /// The option before the image.
     pub image_option: &'static str,
     /// Name under `guests/bare`.
@@ -62,7 +64,14 @@ impl Machine {
             let hex = line.and_then(|l| l.split(' ').next()).ok_or_else(|| format!("no symbol {name}"))?;
             u64::from_str_radix(hex, 16).map_err(|e| format!("address of {name}: {e}"))
         };
-        let mut q = Qemu::start(self, &file("guest"))?;
+        let mut image = file("guest");
+        if self.raw {
+            image = file("guest.bin");
+            run(Command::new(format!("{}-objcopy", self.tools))
+                .args(["-O", "binary"])
+                .args([&file("guest"), &image]))?;
+        }
+        let mut q = Qemu::start(self, &image)?;
         let deadline = Instant::now() + limit;
         while q.doubleword(symbol("done")?)? != DONE {
             if Instant::now() > deadline {

@@ -34,6 +34,7 @@ const MACHINE: Machine = Machine {
         "-action",
         "panic=pause",
     ],
+    raw: false,
     image_option: "-kernel",
     arch: "s390x",
 };

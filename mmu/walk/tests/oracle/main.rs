@@ -5,6 +5,7 @@
 //! difference is shrunk to few entries. `RACEWALK_WALK_CASES=1000000` makes that many cases a format.
 
 mod bare;
+mod bare_ppc64;
 mod bare_s390x;
 mod pae;
 mod ppc64_hash;

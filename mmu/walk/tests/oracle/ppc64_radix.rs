@@ -169,6 +169,12 @@ impl Machine<'_> {
             }
             _ => bits(c.lpidr, 52, 63),
         };
+        if on && bits(ea, 2, 11) != 0 {
+            return Err(match self.access {
+                Access::Fetch => (0x480, Vec::new()),
+                _ => (0x380, vec![("dar", ea)]),
+            });
+        }
         let pid = if quadrant < 2 { bits(c.pidr, 44, 63) } else { 0 };
         let entries = 1u64 << (bits(c.ptcr, 59, 63) + 8);
         if lpid >= entries || (lpid == 0 && !hv) {
@@ -194,16 +200,11 @@ impl Machine<'_> {
             0 => Ok(at),
             _ => m.partition_scoped(tree, at, Access::Load, true).map(|(real, _)| real),
         };
-        let at = locate(self, base + 16 * pid)?;
+        // The process table's own address is translated whatever the partition.
+        let (at, _) = self.partition_scoped(tree, base + 16 * pid, Access::Load, true)?;
         let root = self.word(at)?;
         if !Self::size_is_52(root) || bits(root, 59, 63) != 13 {
             return Err(self.storage(UNSUPPORTED));
-        }
-        if bits(ea, 2, 11) != 0 {
-            return Err(match self.access {
-                Access::Fetch => (0x480, Vec::new()),
-                _ => (0x380, vec![("dar", ea)]),
-            });
         }
         let address = bits(ea, 12, 63);
         let (pte, at, size) = self.leaf(root, address, &|m, cause| m.storage(cause), &locate)?;
@@ -248,17 +249,19 @@ impl Machine<'_> {
 
 /// A case: registers, an address, and a path of entries with its mistakes.
 #[derive(Clone, Debug)]
-struct Case {
-    hv: bool,
-    pr: bool,
-    on: bool,
-    narrow: bool,
-    lpid: u64,
+pub struct Case {
+    /// Where everything is but a partition's memory.
+    pub world: u64,
+    pub hv: bool,
+    pub pr: bool,
+    pub on: bool,
+    pub narrow: bool,
+    pub lpid: u64,
     pid: u64,
     masks: (u64, u64),
-    update: Update,
-    ea: u64,
-    access: Access,
+    pub update: Update,
+    pub ea: u64,
+    pub access: Access,
     /// Depth of the process's leaf, and whether its last table has 2^5 entries.
     depth: usize,
     small: bool,
@@ -273,30 +276,48 @@ struct Case {
 }
 
 const PTCR: u64 = 0x1_0000;
+const PROCESSES: u64 = 0x8_0000;
 const PIECE: u64 = 0x20_0000;
 const FRAMES: u64 = 0x4000_0000;
 const RADIX_52: u64 = 0x4000_0000_0000_00ad;
 
 impl Case {
-    fn context(&self) -> Context {
+    pub fn context(&self) -> Context {
         let on = if self.on { b(58) | b(59) } else { 0 };
         let msr = if self.narrow { 0 } else { b(0) } | if self.hv { b(3) } else { 0 } | on;
         let msr = msr | if self.pr { b(49) } else { 0 };
         let (amr, iamr) = self.masks;
         let (lpidr, pidr, update) = (self.lpid, self.pid, self.update);
-        Context { msr, ptcr: PTCR, lpidr, pidr, hrmor: 0x100_0000, amr, iamr, update, ..Context::default() }
+        Context {
+            msr,
+            ptcr: self.world + PTCR,
+            lpidr,
+            pidr,
+            hrmor: 0x100_0000,
+            amr,
+            iamr,
+            update,
+            ..Context::default()
+        }
     }
 
-    fn build(&self) -> Words {
+    /// Whether a root, the process's or the partition's, has a leaf: made so, or by a mistake in an entry.
+    pub fn leaf_in_root(&self) -> bool {
+        let roots = [self.world + PIECE, FRAMES + PIECE, self.world + 0x100_0000];
+        self.build().iter().any(|(at, e)| roots.contains(&(at & !0xffff)) && bit(*e, 1))
+    }
+
+    pub fn build(&self) -> Words {
         let quadrant = self.ea >> 62;
         let lpid = if self.hv && self.on && (quadrant == 0 || quadrant == 3) { 0 } else { self.lpid };
         let pid = if quadrant < 2 { self.pid } else { 0 };
         let ea = if self.narrow { self.ea & 0xffff_ffff } else { self.ea };
-        let offset = if lpid == 0 { 0 } else { FRAMES };
+        // Where the process's tables are, and what its entries say of that.
+        let (offset, base) = if lpid == 0 { (self.world, self.world) } else { (FRAMES, 0) };
         let mut list = vec![
-            (PTCR + 16 * lpid, b(0) | RADIX_52 | 0x100_0000),
-            (PTCR + 16 * lpid + 8, 0),
-            (offset + 16 * pid, RADIX_52 | PIECE),
+            (self.world + PTCR + 16 * lpid, b(0) | RADIX_52 | (self.world + 0x100_0000)),
+            (self.world + PTCR + 16 * lpid + 8, PROCESSES),
+            (FRAMES + PROCESSES + 16 * pid, RADIX_52 | (base + PIECE)),
         ];
         // Tables of the process: one a piece, from the second piece on. The page is in the last.
         let mut used = 12;
@@ -310,21 +331,21 @@ impl Case {
                 _ => 9,
             };
             let entry = match depth == self.depth {
-                true => b(0) | b(1) | self.leaf,
-                false => b(0) | (PIECE * (depth as u64 + 2)) | next,
+                true => b(0) | b(1) | (self.leaf ^ base),
+                false => b(0) | (base + PIECE * (depth as u64 + 2)) | next,
             };
             list.push((at, entry));
         }
-        list.push((0x100_0000, b(0) | 0x110_0000 | 9));
-        list.push((0x110_0000, b(0) | 0x120_0000 | 9));
+        list.push((self.world + 0x100_0000, b(0) | (self.world + 0x110_0000) | 9));
+        list.push((self.world + 0x110_0000, b(0) | (self.world + 0x120_0000) | 9));
         for (i, kind) in self.pieces.iter().enumerate() {
-            let at = 0x120_0000 + 8 * i as u64;
+            let at = self.world + 0x120_0000 + 8 * i as u64;
             let host = FRAMES + PIECE * i as u64;
             let mut permissions = self.piece_bits;
             if self.piece_wrong.0 == i {
                 permissions = self.piece_wrong.1;
             }
-            let table = 0x130_0000 + 0x1000 * i as u64;
+            let table = self.world + 0x130_0000 + 0x1000 * i as u64;
             let (width, shift) = match kind {
                 1 => (9, 12),
                 2 => (5, 16),
@@ -337,7 +358,7 @@ impl Case {
             // Only the entries that the walk can want.
             let mut wanted: Vec<u64> =
                 list.iter().filter(|(a, _)| a / PIECE == host / PIECE).map(|(a, _)| a % PIECE).collect();
-            wanted.push(self.leaf % PIECE);
+            wanted.extend([PROCESSES + 16 * pid, self.leaf % PIECE]);
             wanted.push(ea % PIECE);
             for w in wanted {
                 let page = w >> shift;
@@ -355,7 +376,7 @@ impl Case {
     }
 }
 
-fn cases() -> impl Strategy<Value = Case> {
+pub fn cases() -> impl Strategy<Value = Case> {
     let mostly = |p: f64| prop::bool::weighted(p);
     let access = prop_oneof![Just(Access::Load), Just(Access::Store), Just(Access::Fetch)];
     let lpid = prop_oneof![10 => Just(5u64), 3 => Just(0u64), 1 => Just(0x100), 1 => Just(0xff)];
@@ -398,6 +419,7 @@ fn cases() -> impl Strategy<Value = Case> {
             let (kinds, piece_bits, piece_wrong) = partition;
             let pieces = std::array::from_fn(|i| kinds[i] as u8 + kinds[i + 6] as u8);
             Case {
+                world: 0,
                 hv,
                 pr,
                 on,

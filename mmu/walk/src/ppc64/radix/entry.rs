@@ -37,7 +37,7 @@ pub struct PartitionEntry(pub u64, pub u64);
 impl PartitionEntry {
     /// HR (bit 0 of the first doubleword): the partition uses radix trees.
     pub const HR: u64 = 1 << 63;
-    /// PRTB: base of the process table; in a partition a guest real address.
+    /// PRTB: base of the process table, translated by the tree of the first doubleword.
     pub const PRTB: u64 = BASE;
     /// PRTS: the table has 2^(12 + PRTS) bytes.
     pub const PRTS: u64 = SIZE;

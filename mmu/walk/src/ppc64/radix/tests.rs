@@ -1,8 +1,9 @@
 //! Walks of one tree, walk caches, and the setting of R and C.
 
+use super::controls::Controls;
 use super::entry::{Entry, PartitionEntry, Root};
 use super::geometry::{index, width};
-use super::walk::{Controls, walk};
+use super::walk::walk;
 use crate::event::Level;
 use crate::ppc64::{Denied, Reason, Update};
 use crate::text::Tables;
@@ -15,8 +16,10 @@ const BITS: u64 = Entry::R | Entry::C | Entry::WRITE | Entry::EXECUTE;
 /// A host's process 1 with four levels; the tables are at 0x10_0000, 0x20_0000, 0x30_0000 and 0x40_0000.
 fn host() -> (Tables, Controls) {
     let t = Tables::default();
-    t.set(0x1_0000, PartitionEntry::HR);
+    t.set(0x1_0000, PartitionEntry::HR | Root::new(0x100_0000, 52, 13).0);
     t.set(0x1_0008, 0x2_0000);
+    t.set(0x100_0000, Entry::directory(0x110_0000, 9).0);
+    t.set(0x110_0000, Entry::leaf(0, BITS).0);
     t.set(0x2_0010, Root::new(0x10_0000, 52, 13).0);
     let mut at = Root::new(0x10_0000, 52, 13).directory();
     for depth in 0..3 {
@@ -38,7 +41,7 @@ fn four_levels_and_their_upper_parts() {
     let (t, c) = host();
     let r = walk(&t, &c, VA, Access::Store).unwrap();
     assert_eq!((r.paddr, r.shift, r.from), (Paddr(0x77_7abc), 12, Paddr(leaf_at())));
-    assert_eq!(t.take_events().len(), 9);
+    assert_eq!(t.take_events().len(), 11);
     assert_eq!(c.check(&r.leaf, VA, Access::Fetch), Ok(()));
     assert_eq!(r.tlb_entry(&c, VA).paddr(VA), r.paddr);
     assert!(r.tlb_entry(&c, VA).tag.serves(&c.tlb_key(VA)));
@@ -76,7 +79,7 @@ fn a_walk_cache_leaves_the_last_table_to_read() {
     let (t, c) = host();
     let m = Cached(t, Default::default(), Default::default());
     let whole = walk(&m, &c, VA, Access::Load).unwrap();
-    assert_eq!(m.2.replace(0), 7);
+    assert_eq!(m.2.replace(0), 9);
     assert_eq!(m.1.get().unwrap().next, Level(0));
     assert_eq!(walk(&m, &c, VA, Access::Load).unwrap(), whole);
     assert_eq!(m.2.get(), 1);
