@@ -9,6 +9,8 @@ mod bare_s390x;
 mod pae;
 mod s390x;
 mod sparc64;
+mod sun4u;
+mod sun4v;
 
 use proptest::test_runner::{Config, TestRunner};
 use racewalk_walk::text::Tables;

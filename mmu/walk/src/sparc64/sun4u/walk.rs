@@ -158,6 +158,12 @@ mod tests {
         assert_eq!((f.reason, f.fault_type, f.trap().number), (Reason::Privilege, 0x03, 0x30));
         // FV, OW, E, FT, ASI, NF; primary context.
         assert_eq!(f.sfsr(1), Some(1 | 1 << 1 | 1 << 6 | 3 << 7 | 0x80 << 16 | 1 << 24));
+        let f = of(GOOD, 0x1234_0800_0000_0010, &Request::user(Access::Load, 5)).unwrap_err();
+        assert_eq!(
+            (f.reason, f.sfar()),
+            (Reason::AddressHole, Some(0xffff_f800_0000_0010)),
+            "VA[43:0] is all it has"
+        );
         let store = Request::user(Access::Store, 5);
         let f = of(GOOD & !Tte::W | Tte::NFO, 0x1234_5678, &store).unwrap_err();
         assert_eq!((f.reason, f.fault_type), (Reason::NoFaultOnly, 0x10));
