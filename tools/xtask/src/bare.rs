@@ -21,6 +21,8 @@ pub struct Args {
 pub enum Arch {
     /// Dynamic address translation of z/Architecture.
     S390x,
+    /// The data MMU of sun4u.
+    Sparc64,
 }
 
 /// What an architecture's comparison needs: the test's name, programs, and the packages that hold them.
@@ -37,6 +39,11 @@ impl Arch {
                 test: "bare_metal_s390x",
                 programs: &["s390x-linux-gnu-gcc", "qemu-system-s390x"],
                 packages: &["gcc-s390x-linux-gnu", "qemu-system-misc"],
+            },
+            Arch::Sparc64 => Needs {
+                test: "bare_metal_sparc64",
+                programs: &["sparc64-linux-gnu-gcc", "qemu-system-sparc64"],
+                packages: &["gcc-sparc64-linux-gnu", "qemu-system-sparc"],
             },
         }
     }

@@ -6,6 +6,7 @@
 
 mod bare;
 mod bare_s390x;
+mod bare_sparc64;
 mod pae;
 mod s390x;
 mod sparc64;
