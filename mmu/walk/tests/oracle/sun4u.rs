@@ -84,6 +84,9 @@ impl Machine4u<'_> {
     fn access(&self) -> Slow {
         let (case, va) = (self.case, self.case.va);
         let fetch = case.access == Access::Fetch;
+        if self.i.bypass && self.i.atomic && matches!(self.i.asi, 0x15 | 0x1d) {
+            return self.trap(0x30, 0x04, true);
+        }
         if self.i.bypass {
             return Slow::Found(bits(va, 42, 0), 13, vec![]);
         }
