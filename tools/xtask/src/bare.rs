@@ -23,6 +23,8 @@ pub enum Arch {
     S390x,
     /// Radix trees of Power, nested ones included.
     Ppc64,
+    /// The data MMU of sun4u.
+    Sparc64,
 }
 
 /// What an architecture's comparison needs: the test's name, programs, and the packages that hold them.
@@ -44,6 +46,11 @@ impl Arch {
                 test: "bare_metal_ppc64",
                 programs: &["powerpc64-linux-gnu-gcc", "qemu-system-ppc64"],
                 packages: &["gcc-powerpc64-linux-gnu", "qemu-system-ppc"],
+            },
+            Arch::Sparc64 => Needs {
+                test: "bare_metal_sparc64",
+                programs: &["sparc64-linux-gnu-gcc", "qemu-system-sparc64"],
+                packages: &["gcc-sparc64-linux-gnu", "qemu-system-sparc"],
             },
         }
     }

@@ -135,6 +135,10 @@ pub mod asi {
     pub const NUCLEUS: u8 = 0x04;
     /// Implicit at TL = 0.
     pub const PRIMARY: u8 = 0x80;
+    /// Physical addresses of devices (sun4u): not cacheable, with side effects.
+    pub const PHYSICAL_SIDE_EFFECT: u8 = 0x15;
+    /// The bit of little-endian ASIs.
+    pub const LITTLE: u8 = 0x08;
     /// Below it an ASI is privileged.
     pub const FIRST_USER: u8 = 0x80;
     /// First of those that sun4v keeps for the hypervisor.
@@ -151,13 +155,13 @@ struct Meaning {
 }
 
 /// `None` for ASIs that name no memory, or none here.
-fn meaning(machine: Machine, asi: u8) -> Option<Meaning> {
+fn meaning(machine: Machine, number: u8) -> Option<Meaning> {
     let m =
         Meaning { space: Space::Primary, untranslated: false, as_user: false, no_fault: false, quad: false };
-    let odd = if asi & 1 == 0 { Space::Primary } else { Space::Secondary };
+    let odd = if number & 1 == 0 { Space::Primary } else { Space::Secondary };
     let sun4v = machine == Machine::Sun4v;
-    // Bit 3 makes an ASI little-endian, which is no matter of translation.
-    Some(match asi & !8 {
+    // Endianness is no matter of translation.
+    Some(match number & !asi::LITTLE {
         0x04 => Meaning { space: Space::Nucleus, ..m },
         0x10 | 0x11 => Meaning { space: odd, as_user: true, ..m },
         0x14 | 0x15 => Meaning { untranslated: true, ..m },
@@ -170,7 +174,7 @@ fn meaning(machine: Machine, asi: u8) -> Option<Meaning> {
         0x82 | 0x83 => Meaning { space: odd, no_fault: true, ..m },
         // Partial stores, short floating point, blocks.
         0xc0..=0xc5 | 0xd0..=0xd3 | 0xf0 | 0xf1 => Meaning { space: odd, ..m },
-        0xe0 | 0xe1 if asi & 8 == 0 => Meaning { space: odd, ..m },
+        0xe0 | 0xe1 if number & asi::LITTLE == 0 => Meaning { space: odd, ..m },
         0xe2 | 0xe3 if sun4v => Meaning { space: odd, quad: true, ..m },
         _ => return None,
     })

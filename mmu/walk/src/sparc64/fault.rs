@@ -1,6 +1,7 @@
 //! Traps of a translation and what the machines report for them (reference sparc64-mmu §2.1, §2.2).
 
 use super::context::{Request, asi};
+use super::sun4u::geometry::VA_BITS;
 use crate::Access;
 use racewalk_ram::Vaddr;
 use std::fmt;
@@ -202,6 +203,16 @@ impl Fault {
             .unwrap_or(Trap { name: "internal_error", number: 0 })
     }
 
+    /// The address as sun4u's registers keep it: VA[43:0], sign-extended, so that an address in the hole is not known whole
+    /// (UltraSPARC-I User's Manual §6.9, §6.9.5).
+    fn kept(&self) -> u64 {
+        const ABOVE: u32 = 64 - VA_BITS;
+        match self.machine {
+            Machine::Sun4u => (((self.vaddr.0 << ABOVE) as i64) >> ABOVE) as u64,
+            Machine::Sun4v => self.vaddr.0,
+        }
+    }
+
     /// Tag Access as hardware sets it, if it does: VA[63:13] and the context.
     pub fn tag_access(&self) -> Option<u64> {
         use Reason::*;
@@ -209,12 +220,12 @@ impl Fault {
             Alignment | PrivilegedAction | TableError | MultipleHit => None,
             // Nothing was looked up, and a guest's SFSR has it all.
             Asi if self.machine == Machine::Sun4v => None,
-            _ => Some(self.vaddr.0 & !0x1fff | self.request.context() as u64),
+            _ => Some(self.kept() & !0x1fff | self.request.context() as u64),
         }
     }
 
-    /// The SFSR of sun4u, and with it SFAR = VA for data accesses, after `old` was in it. `None` for misses, which leave
-    /// both as they are on UltraSPARC-I and II, and for errors, which have registers of their own.
+    /// The SFSR of sun4u after `old` was in it. `None` for misses, which leave it as it is on UltraSPARC-I and II, and for
+    /// errors, which have registers of their own.
     pub fn sfsr(&self, old: u64) -> Option<u64> {
         use Reason::*;
         if matches!(self.reason, Miss | TsbMiss | TableError | MultipleHit) {
@@ -234,6 +245,12 @@ impl Fault {
                 | (r.asi as u64) << 16
                 | flag(r.no_fault, SFSR_NF),
         )
+    }
+
+    /// The SFAR of sun4u, which is set with the data MMU's SFSR.
+    pub fn sfar(&self) -> Option<u64> {
+        let set = self.sfsr(0).is_some() && self.request.access != Access::Fetch;
+        set.then_some(self.kept())
     }
 
     /// The trap type that a sun4v guest takes once its hypervisor has looked at the hardware's.

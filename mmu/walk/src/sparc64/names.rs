@@ -286,12 +286,8 @@ impl Sun4u {
     /// The registers that a trap finds set.
     fn report(&self, f: &Fault) -> Vec<(&'static str, u64)> {
         let mut r = vec![("tt", f.trap().number as u64)];
-        if let Some(sfsr) = f.sfsr(self.sfsr) {
-            r.push(("sfsr", sfsr));
-            if f.request.access != Access::Fetch {
-                r.push(("sfar", f.vaddr.0));
-            }
-        }
+        r.extend(f.sfsr(self.sfsr).map(|sfsr| ("sfsr", sfsr)));
+        r.extend(f.sfar().map(|sfar| ("sfar", sfar)));
         if let Some(tag) = f.tag_access().map(TagAccess) {
             let tsb = self.context.tsb(f.request.access);
             r.extend([("tag-access", tag.0), ("tag-target", tag.target().0)]);

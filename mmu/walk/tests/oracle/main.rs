@@ -7,11 +7,14 @@
 mod bare;
 mod bare_ppc64;
 mod bare_s390x;
+mod bare_sparc64;
 mod pae;
 mod ppc64_hash;
 mod ppc64_radix;
 mod s390x;
 mod sparc64;
+mod sun4u;
+mod sun4v;
 
 use proptest::test_runner::{Config, TestRunner};
 use racewalk_walk::text::Tables;

@@ -1,17 +1,16 @@
-//! SPARC: the tablewalk of UltraSPARC T2 as its sources wire it, and the lookup, miss handler and retry of sun4u, with bit
-//! ranges written as in the manuals (leftmost first, 63 is the most significant).
+//! SPARC: what the slow walkers of sun4u and sun4v share, and the cases. Bit ranges are written as in the manuals, leftmost
+//! first; 63 is the most significant.
 
-use crate::{Words, judge, tables};
+use crate::Words;
 use proptest::prelude::*;
 use racewalk_ram::{Paddr, Vaddr};
+use racewalk_walk::Access;
 use racewalk_walk::sparc64::sun4u::{self, Kernel, TagAccess, Tsb};
 use racewalk_walk::sparc64::sun4v::{self, Config, Model, RealRange};
-use racewalk_walk::sparc64::{Fault, Machine, Operand, Reason, State};
-use racewalk_walk::tlb::InfiniteTlb;
-use racewalk_walk::{Access, WalkStop};
+use racewalk_walk::sparc64::{Machine, Operand, Reason, State};
 
 /// x[high:low].
-fn bits(x: u64, high: u32, low: u32) -> u64 {
+pub fn bits(x: u64, high: u32, low: u32) -> u64 {
     let mut out = 0;
     for n in (low..=high).rev() {
         out = out * 2 + (x >> n) % 2;
@@ -19,26 +18,26 @@ fn bits(x: u64, high: u32, low: u32) -> u64 {
     out
 }
 
-fn bit(x: u64, n: u32) -> bool {
+pub fn bit(x: u64, n: u32) -> bool {
     bits(x, n, n) == 1
 }
 
 /// What an instruction does before the MMU sees it.
-struct Issue {
-    context0: u64,
-    context1: u64,
-    user: bool,
-    supervisor: bool,
-    no_fault: bool,
-    atomic: bool,
-    bypass: bool,
-    asi: u64,
+pub struct Issue {
+    pub context0: u64,
+    pub context1: u64,
+    pub user: bool,
+    pub supervisor: bool,
+    pub no_fault: bool,
+    pub atomic: bool,
+    pub bypass: bool,
+    pub asi: u64,
     /// SFSR.CT.
-    ct: u64,
+    pub ct: u64,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Slow {
+pub enum Slow {
     /// Physical address, log2 of the page size.
     Found(u64, u32, Vec<u64>),
     /// Trap type and the registers.
@@ -46,7 +45,7 @@ enum Slow {
 }
 
 /// The part that both machines share. `Err`: a trap by its number, with FT.
-fn issue(case: &Case, sun4v: bool) -> Result<Issue, (u64, u64, Issue)> {
+pub fn issue(case: &Case, sun4v: bool) -> Result<Issue, (u64, u64, Issue)> {
     let s = &case.state;
     let tl = s.trap_level != 0;
     let store = case.access == Access::Store;
@@ -130,319 +129,35 @@ fn issue(case: &Case, sun4v: bool) -> Result<Issue, (u64, u64, Issue)> {
     Ok(i)
 }
 
-struct Machine4v<'a> {
-    words: &'a Words,
-    c: &'a sun4v::Context,
-    case: &'a Case,
-    i: Issue,
-}
-
-impl Machine4v<'_> {
-    fn trap(&self, tt: u64) -> Slow {
-        let fetch = self.case.access == Access::Fetch;
-        let (guest, kind) = match tt {
-            0x34 => (0x34, 14),
-            0x37 => (0x37, 12),
-            0x64 | 0x68 => (tt, 1),
-            0x6c => (tt, 2),
-            0x09 | 0x31 => (tt, 3),
-            0x71 | 0x72 => return Slow::Trap(tt, vec![0x7f]),
-            _ => {
-                let kind = match tt {
-                    0x2a | 0x2b | 0x3e | 0x3f => 4,
-                    0x08 | 0x15 => 5,
-                    0x0b => 6,
-                    0x0c | 0x17 => 7,
-                    0x30 => 8,
-                    0x0d | 0x2e => 9,
-                    0x14 => 10,
-                    0x16 => 11,
-                    _ => unreachable!(),
-                };
-                (if fetch { 0x08 } else { 0x30 }, kind)
-            }
-        };
-        let va = self.case.va;
-        let address = if kind <= 3 { bits(va, 63, 13) << 13 } else { va };
-        Slow::Trap(tt, vec![guest, kind, address, self.i.context0])
-    }
-
-    fn to_physical(&self, ra: u64) -> Option<u64> {
-        let r = self.c.ranges.iter().find(|r| {
-            bit(r.range, 63) && (bits(r.range, 26, 0)..=bits(r.range, 53, 27)).contains(&bits(ra, 63, 13))
-        })?;
-        Some((ra + (bits(r.offset, 39, 13) << 13)) % (1 << 40))
-    }
-
-    fn access(&self) -> Slow {
-        let (case, c) = (self.case, self.c);
-        let va = case.va;
-        let fetch = case.access == Access::Fetch;
-        let by_side = |instruction: u64, data: u64| self.trap(if fetch { instruction } else { data });
-        if self.i.bypass {
-            return match self.to_physical(bits(va, 63, 13) << 13) {
-                Some(pa) => Slow::Found(pa + bits(va, 12, 0), 13, vec![]),
-                None => by_side(0x3e, 0x3f),
-            };
-        }
-        let top = c.model.va_bits as u32 - 1;
-        let above = bits(va, 63, top);
-        if above != 0 && above != bits(u64::MAX, 63, top) {
-            return by_side(0x0d, 0x2e);
-        }
-        let zero = self.i.context0 == 0;
-        let mut walked = false;
-        for config in if zero { &c.zero } else { &c.nonzero } {
-            let config = config.0;
-            if !bit(config, 63) {
-                continue;
-            }
-            walked = true;
-            // {base[39:13+size], VPN[8+size:0], 0000}
-            let (size, smallest) = (bits(config, 3, 0) as u32, bits(config, 6, 4) as u32);
-            let vpn = bits(va, 47, 13 + 3 * smallest);
-            let pointer = (bits(config, 39, 13 + size) << (13 + size)) + 16 * bits(vpn, 8 + size, 0);
-            let (Some(&tag), Some(&tte)) = (self.words.get(&pointer), self.words.get(&(pointer + 8))) else {
-                return by_side(0x71, 0x72);
-            };
-            let page = bits(tte, 3, 0) as u32;
-            if !bit(tte, 63) || page > 7 || page < smallest || !bit(c.model.page_sizes as u64, page) {
-                continue;
-            }
-            if bits(tag, 63, 61) != 0 || bits(tag, 47, 42) != 0 {
-                continue;
-            }
-            let page_bits = 13 + 3 * page;
-            let compared = page_bits.max(22);
-            if bits(tag, 41, compared - 22) != bits(va, 63, compared) {
-                continue;
-            }
-            let (use0, use1) = (bit(config, 62), bit(config, 61));
-            if bits(tag, 60, 48) != self.i.context0 && (zero || !(use0 || use1)) {
-                continue;
-            }
-            if fetch && !bit(tte, 7) {
-                return self.trap(0x0b);
-            }
-            let field = bits(tte, 55, 13) << 13;
-            let address = if bit(config, 8) {
-                match self.to_physical(field) {
-                    Some(pa) => pa,
-                    None => return by_side(0x2a, 0x2b),
-                }
-            } else {
-                bits(field, c.model.pa_bits as u32 - 1, 0)
-            };
-            let (p, w, nfo, e, cp) = (bit(tte, 8), bit(tte, 6), bit(tte, 62), bit(tte, 11), bit(tte, 10));
-            if p && self.i.user {
-                return by_side(0x08, 0x15);
-            }
-            if !fetch && self.i.atomic && !cp {
-                return self.trap(0x16);
-            }
-            if nfo && !self.i.no_fault {
-                return by_side(0x0c, 0x17);
-            }
-            if e && self.i.no_fault {
-                return self.trap(0x30);
-            }
-            if case.access == Access::Store && !w {
-                return self.trap(0x6c);
-            }
-            let context = match (zero, use0, use1) {
-                (false, false, true) => self.i.context1,
-                _ => self.i.context0,
-            };
-            let frame = address - bits(address, page_bits - 1, 0);
-            return Slow::Found(frame + bits(va, page_bits - 1, 0), page_bits, vec![context]);
-        }
-        if walked { by_side(0x09, 0x31) } else { by_side(0x64, 0x68) }
-    }
-}
-
-/// sun4u, with a TLB that is a list.
-struct Machine4u<'a> {
-    words: &'a Words,
-    c: &'a sun4u::Context,
-    kernel: &'a Kernel,
-    case: &'a Case,
-    i: Issue,
-}
-
-impl Machine4u<'_> {
-    fn trap(&self, tt: u64, ft: u64, e: bool) -> Slow {
-        let case = self.case;
-        let (va, fetch) = (case.va, case.access == Access::Fetch);
-        let mut registers = Vec::new();
-        let flag = |b: bool, n: u32| if b { 1u64 << n } else { 0 };
-        if matches!(tt, 0x08 | 0x30 | 0x34 | 0x37 | 0x6c) {
-            registers.push(
-                1 + flag(bit(case.sfsr, 0), 1)
-                    + flag(case.access == Access::Store, 2)
-                    + flag(self.i.supervisor, 3)
-                    + (self.i.ct << 4)
-                    + flag(e, 6)
-                    + (ft << 7)
-                    + (self.i.asi << 16)
-                    + flag(self.i.no_fault, 24),
-            );
-        }
-        if matches!(tt, 0x08 | 0x30 | 0x64 | 0x68 | 0x6c) {
-            let register = if fetch { self.c.instruction_tsb } else { self.c.data_tsb }.0;
-            registers.push((bits(va, 63, 13) << 13) + self.i.context0);
-            registers.push((self.i.context0 << 48) + bits(va, 63, 22));
-            registers.push(pointer(register, bits(va, 63, 13), 0));
-            registers.push(pointer(register, bits(va, 63, 16), 1));
-        }
-        Slow::Trap(tt, registers)
-    }
-
-    /// Matches and checks one TTE as the TLB has it.
-    fn check(&self, tte: u64) -> Slow {
-        let (case, va) = (self.case, self.case.va);
-        let data = case.access != Access::Fetch;
-        let size = bits(tte, 62, 61) + if bit(tte, 48) { 4 } else { 0 };
-        let page_bits = if size > 5 { 13 } else { 13 + 3 * size as u32 };
-        let mut ft = 0;
-        if bit(tte, 2) && self.i.user {
-            ft += 0x01;
-        }
-        if data && bit(tte, 3) && self.i.no_fault {
-            ft += 0x02;
-        }
-        if data && self.i.atomic && !bit(tte, 5) {
-            ft += 0x04;
-        }
-        if data && bit(tte, 60) && !self.i.no_fault {
-            ft += 0x10;
-        }
-        let e = data && bit(tte, 3);
-        if ft != 0 {
-            return self.trap(if data { 0x30 } else { 0x08 }, ft, e);
-        }
-        if case.access == Access::Store && !bit(tte, 1) {
-            return self.trap(0x6c, 0, e);
-        }
-        let frame = bits(tte, 42, page_bits) << page_bits;
-        Slow::Found(frame + bits(va, page_bits - 1, 0), page_bits, vec![])
-    }
-
-    fn access(&self) -> Slow {
-        let (case, va) = (self.case, self.case.va);
-        let fetch = case.access == Access::Fetch;
-        if self.i.bypass {
-            return Slow::Found(bits(va, 42, 0), 13, vec![]);
-        }
-        let above = bits(va, 63, 43);
-        if above != 0 && above != (1 << 21) - 1 {
-            return self.trap(if fetch { 0x08 } else { 0x30 }, 0x20, false);
-        }
-        // The one TLB entry of the case.
-        if let Some((tag, tte)) = case.entry
-            && bit(tte, 63)
-        {
-            let size = bits(tte, 62, 61) + if bit(tte, 48) { 4 } else { 0 };
-            let page_bits = if size > 5 { 13 } else { 13 + 3 * size as u32 };
-            let context = bit(tte, 0) || bits(tag, 12, 0) == self.i.context0;
-            if context && bits(tag, 63, page_bits) == bits(va, 63, page_bits) {
-                return self.check(tte);
-            }
-        }
-        match self.handler() {
-            Ok(tte) => self.check(tte),
-            Err(tt) => self.trap(tt, 0, false),
-        }
-    }
-
-    /// The software handler: the TTE, or the trap that stands.
-    fn handler(&self) -> Result<u64, u64> {
-        let va = self.case.va;
-        let fetch = self.case.access == Access::Fetch;
-        let miss = if fetch { 0x64 } else { 0x68 };
-        if self.i.context0 == 0 {
-            return Err(miss);
-        }
-        let load = |at: u64| self.words.get(&at).copied().ok_or(0x32u64);
-        let register = if fetch { self.c.instruction_tsb } else { self.c.data_tsb }.0;
-        let tag = bits(va, 63, 22);
-        let mut tsbs = vec![pointer(register, bits(va, 63, 13), 0)];
-        tsbs.extend(self.kernel.huge_tsb.map(|t| pointer(t.0, bits(va, 63, 22), 0)));
-        let mut tte = None;
-        for at in &tsbs {
-            let pair = (load(*at)?, load(at + 8)?);
-            if pair.0 == tag {
-                tte = Some(pair.1);
-                break;
-            }
-        }
-        if tte.is_none() {
-            let mut table = self.kernel.pgd.0;
-            let mut entry = 0;
-            for (high, low) in [(52, 43), (42, 33), (32, 23), (22, 13)] {
-                entry = load(table + 8 * bits(va, high, low))?;
-                if entry == 0 {
-                    return Err(miss);
-                }
-                if low == 23 && bit(entry, 56) {
-                    entry = entry - (bits(entry, 22, 22) << 22) + (bits(va, 22, 22) << 22);
-                    break;
-                }
-                table = entry;
-            }
-            if !bit(entry, 63) {
-                return Err(miss);
-            }
-            tte = Some(entry);
-        }
-        let tte = tte.expect("found");
-        if fetch && !bit(tte, 12) {
-            return Err(miss);
-        }
-        // A TTE that is not valid enters nothing: the retried access misses again.
-        if bit(tte, 63) { Ok(tte) } else { Err(miss) }
-    }
-}
-
-/// A TSB pointer of sun4u, by the formula for common and split TSBs.
-fn pointer(register: u64, number: u64, half: u64) -> u64 {
-    let n = bits(register, 2, 0) as u32;
-    let entry = 16 * bits(number, 8 + n, 0);
-    if bit(register, 12) {
-        (bits(register, 63, 14 + n) << (14 + n)) + (half << (13 + n)) + entry
-    } else {
-        (bits(register, 63, 13 + n) << (13 + n)) + entry
-    }
-}
-
 /// A case for either machine: registers, an access, TSB entries and tables with their mistakes.
 #[derive(Clone, Debug)]
-struct Case {
-    state: State,
-    operand: Operand,
-    access: Access,
-    va: u64,
-    sfsr: u64,
+pub struct Case {
+    pub state: State,
+    pub operand: Operand,
+    pub access: Access,
+    pub va: u64,
+    pub sfsr: u64,
     /// TSB registers: low bits of each configuration, of sun4u's registers the first.
-    configs: Vec<u64>,
+    pub configs: Vec<u64>,
     /// TTE and what is inverted in tag and TTE, for each TSB.
-    ttes: Vec<(u64, u64, u64)>,
+    pub ttes: Vec<(u64, u64, u64)>,
     /// Bits inverted in PGD, PUD, PMD and PTE.
-    flips: Vec<(usize, u32)>,
-    huge: bool,
-    huge_tsb: bool,
+    pub flips: Vec<(usize, u32)>,
+    pub huge: bool,
+    pub huge_tsb: bool,
     /// What is not in memory: TSB n, or table n - 4.
-    outside: Option<usize>,
+    pub outside: Option<usize>,
     /// sun4u: Tag Access and TTE of an entry.
-    entry: Option<(u64, u64)>,
-    ranges: Vec<(u64, u64, u64)>,
-    t2: bool,
+    pub entry: Option<(u64, u64)>,
+    pub ranges: Vec<(u64, u64, u64)>,
+    pub t2: bool,
 }
 
 const TSBS: [u64; 4] = [0x10_0000_0000, 0x20_0000_0000, 0x30_0000_0000, 0x40_0000_0000];
 const TABLES: [u64; 4] = [0x2_0000, 0x2_2000, 0x2_4000, 0x2_6000];
 
 impl Case {
-    fn sun4v(&self) -> (Words, sun4v::Context) {
+    pub fn sun4v(&self) -> (Words, sun4v::Context) {
         let mut words = Words::new();
         let mut c = sun4v::Context { state: self.state, ..Default::default() };
         c.model = if self.t2 { Model::T2 } else { Model::ALL };
@@ -468,7 +183,7 @@ impl Case {
         (words, c)
     }
 
-    fn sun4u(&self) -> (Words, sun4u::Context, Kernel) {
+    pub fn sun4u(&self) -> (Words, sun4u::Context, Kernel) {
         let mut words = Words::new();
         let va = Vaddr(self.va);
         let register = |n: usize| Tsb(TSBS[n] | self.configs[n] & 0x3_e007 | self.configs[n] >> 8 & 0x1000);
@@ -506,7 +221,7 @@ impl Case {
 }
 
 /// A sun4v TTE's meaning in sun4u's bits.
-fn as_4u(tte: u64) -> u64 {
+pub fn as_4u(tte: u64) -> u64 {
     tte & 1 << 63
         | (tte & 3) << 61
         | (tte >> 2 & 1) << 48
@@ -519,7 +234,7 @@ fn as_4u(tte: u64) -> u64 {
         | (tte >> 62 & 1) << 60
 }
 
-fn case() -> impl Strategy<Value = Case> {
+pub fn case() -> impl Strategy<Value = Case> {
     let mostly = |p: f64| prop::bool::weighted(p);
     let context = || prop_oneof![1 => Just(0u16), 4 => prop::sample::select(vec![5u16, 6, 0x1fff])];
     let state = (
@@ -642,7 +357,7 @@ fn case() -> impl Strategy<Value = Case> {
         )
 }
 
-fn all(machine: Machine, except: &[Reason]) -> Vec<&'static str> {
+pub fn all(machine: Machine, except: &[Reason]) -> Vec<&'static str> {
     let sides = [Access::Fetch, Access::Load];
     let reasons = Reason::ALL.iter().filter(|r| !except.contains(r));
     let mut names: Vec<_> =
@@ -651,81 +366,6 @@ fn all(machine: Machine, except: &[Reason]) -> Vec<&'static str> {
     names
 }
 
-fn agree(slow: Slow, fast: Slow) -> Result<(), String> {
+pub fn agree(slow: Slow, fast: Slow) -> Result<(), String> {
     if slow == fast { Ok(()) } else { Err(format!("by the manual {slow:x?}, the walker {fast:x?}")) }
-}
-
-#[test]
-fn sun4v() {
-    judge(case(), &all(Machine::Sun4v, &[Reason::MultipleHit]), |case, seen| {
-        let (words, c) = case.sun4v();
-        let slow = match issue(case, true) {
-            Ok(i) => Machine4v { words: &words, c: &c, case, i }.access(),
-            Err((tt, _, i)) => Machine4v { words: &words, c: &c, case, i }.trap(tt),
-        };
-        let (memory, va) = (tables(&words), Vaddr(case.va));
-        let walked = c.request(&memory, va, case.access, &case.operand).and_then(|r| {
-            let t = sun4v::walk(&memory, &c, &r, va)?;
-            Ok((t, r.untranslated))
-        });
-        let fast = match walked {
-            Ok((t, bypass)) => {
-                seen("found");
-                Slow::Found(t.paddr.0, t.shift as u32, if bypass { vec![] } else { vec![t.context as u64] })
-            }
-            Err(WalkStop::Fault(f)) => {
-                seen(f.trap().name);
-                let mut registers = vec![f.guest_trap() as u64];
-                registers
-                    .extend(f.fault_area().into_iter().flat_map(|a| [a.fault_type, a.address, a.context]));
-                Slow::Trap(f.trap().number as u64, registers)
-            }
-            Err(WalkStop::Cancelled) => return Err("cancelled without a schedule".into()),
-        };
-        agree(slow, fast)
-    });
-}
-
-fn registers_4u(f: &Fault, c: &sun4u::Context, sfsr: u64) -> Vec<u64> {
-    let mut r: Vec<u64> = f.sfsr(sfsr).into_iter().collect();
-    if let Some(tag) = f.tag_access().map(TagAccess) {
-        let tsb = c.tsb(f.request.access);
-        r.extend([tag.0, tag.target().0, tsb.pointer_8k(tag).0, tsb.pointer_64k(tag).0]);
-    }
-    r
-}
-
-#[test]
-fn sun4u() {
-    // Two entries that match are no case of one entry.
-    judge(case(), &all(Machine::Sun4u, &[Reason::MultipleHit]), |case, seen| {
-        let (words, c, kernel) = case.sun4u();
-        let slow = match issue(case, false) {
-            Ok(i) => Machine4u { words: &words, c: &c, kernel: &kernel, case, i }.access(),
-            Err((tt, ft, i)) => {
-                Machine4u { words: &words, c: &c, kernel: &kernel, case, i }.trap(tt, ft, false)
-            }
-        };
-        let (memory, va) = (tables(&words), Vaddr(case.va));
-        let mut tlb = InfiniteTlb::new();
-        if let Some((tag, tte)) = case.entry {
-            let e = sun4u::walk::data_in(TagAccess(tag), sun4u::Tte(tte), Paddr(0));
-            e.into_iter().for_each(|e| tlb.fill(e));
-        }
-        let request = c.request(va, case.access, &case.operand).map_err(WalkStop::Fault);
-        let walked = request.and_then(|r| sun4u::translate(&memory, &c, &kernel, &mut tlb, &r, va));
-        let fast = match walked {
-            Ok(t) => {
-                seen("found");
-                Slow::Found(t.paddr.0, t.shift as u32, vec![])
-            }
-            Err(WalkStop::Fault(f)) => {
-                seen(f.trap().name);
-                Slow::Trap(f.trap().number as u64, registers_4u(&f, &c, case.sfsr))
-            }
-            // Nobody releases a lock that a case begins with.
-            Err(WalkStop::Cancelled) => return Ok(()),
-        };
-        agree(slow, fast)
-    });
 }

@@ -4,7 +4,7 @@
 use super::entry::{TagAccess, Tte};
 use super::geometry::{BASE_SHIFT, PA_BITS, Tsb, in_range};
 use crate::Access;
-use crate::sparc64::context::{Leaf, Operand, Request, State};
+use crate::sparc64::context::{Leaf, Operand, Request, State, asi};
 use crate::sparc64::fault::{Fault, Machine, Reason};
 use crate::tlb::{Entry, Key, Lookup, Tag};
 use racewalk_ram::{Asid, Paddr, Vaddr};
@@ -100,6 +100,11 @@ pub fn lookup(
 ) -> Result<Translation, Fault> {
     // 1. Without the MMU, and with an ASI of physical addresses, there is nothing to translate.
     if r.untranslated {
+        // The ASI for devices is not cacheable (UltraSPARC-I User's Manual §6.4.4).
+        if r.atomic && r.asi & !asi::LITTLE == asi::PHYSICAL_SIDE_EFFECT {
+            let f = r.fault(Machine::Sun4u, va, Reason::NoncacheableAtomic);
+            return Err(Fault { side_effect: true, ..f });
+        }
         let leaf = Leaf(Leaf::W | Leaf::EP | Leaf::CP);
         let paddr = Paddr(va.0 & ((1 << PA_BITS) - 1));
         return Ok(Translation { paddr, shift: BASE_SHIFT, from: Paddr(0), leaf });
@@ -148,6 +153,12 @@ mod tests {
         assert!(of(GOOD | Tte::G, 0x1234_5678, &other).is_ok());
         assert_eq!(of(GOOD, 0x800_0000_0000, &r).unwrap_err().reason, Reason::AddressHole);
         let physical = Request { untranslated: true, ..r };
+        let device = Request { asi: asi::PHYSICAL_SIDE_EFFECT, atomic: true, translating: false, ..physical };
+        let f = of(GOOD, 0x1000, &device).unwrap_err();
+        assert_eq!(
+            (f.reason, f.sfsr(0).unwrap() >> 4 & 0x3ff),
+            (Reason::NoncacheableAtomic, 4 << 3 | 1 << 2 | 3)
+        );
         assert_eq!(of(GOOD, 0xffff_f800_0000_1234, &physical).unwrap().paddr, Paddr(0x1234));
     }
 
@@ -158,6 +169,12 @@ mod tests {
         assert_eq!((f.reason, f.fault_type, f.trap().number), (Reason::Privilege, 0x03, 0x30));
         // FV, OW, E, FT, ASI, NF; primary context.
         assert_eq!(f.sfsr(1), Some(1 | 1 << 1 | 1 << 6 | 3 << 7 | 0x80 << 16 | 1 << 24));
+        let f = of(GOOD, 0x1234_0800_0000_0010, &Request::user(Access::Load, 5)).unwrap_err();
+        assert_eq!(
+            (f.reason, f.sfar()),
+            (Reason::AddressHole, Some(0xffff_f800_0000_0010)),
+            "VA[43:0] is all it has"
+        );
         let store = Request::user(Access::Store, 5);
         let f = of(GOOD & !Tte::W | Tte::NFO, 0x1234_5678, &store).unwrap_err();
         assert_eq!((f.reason, f.fault_type), (Reason::NoFaultOnly, 0x10));
