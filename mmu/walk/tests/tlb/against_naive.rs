@@ -244,6 +244,8 @@ impl Three {
     }
 }
 
+/// Seen to fail: with a slot counted twice that two chains reach, a purge that left out the last page of its range, an
+/// entry reported gone while another array held it, the smaller half of a tree on the left.
 #[test]
 fn every_configuration_is_the_naive_one_and_never_contradicts_the_infinite_one() {
     check((config(), prop::collection::vec(act(), 1..120)), |(config, acts)| {
@@ -280,6 +282,7 @@ fn tags(t: &Tlb<Leaf>, level: usize, array: usize) -> Vec<Tag> {
     t.levels()[level].arrays()[array].entries().map(|e| e.tag).collect()
 }
 
+/// Seen to fail: without the removal from the levels above.
 #[test]
 fn inclusive_levels_include_and_exclusive_ones_exclude() {
     check(prop::collection::vec(act(), 1..150), |acts| {

@@ -7,7 +7,7 @@ use racewalk_walk::event::{Level, WalkEvent};
 use racewalk_walk::s390x::entry::TableType;
 use racewalk_walk::s390x::{Asce, Controls, Pte, Rte, Ste, invalidate, walk};
 use racewalk_walk::text::Tables;
-use racewalk_walk::tlb::{Cached, Purge, Spaces, Target, WalkCache};
+use racewalk_walk::tlb::{Cached, Globals, Purge, Spaces, Target, WalkCache};
 use racewalk_walk::{Access, Upper};
 use std::cell::RefCell;
 
@@ -60,6 +60,7 @@ fn it_is_finite() {
     assert!((94..100).all(|n| c.resume(A, Vaddr(n << 20)) == Some(upper(n))), "the last two of each set");
 }
 
+/// Seen to fail: with a purge that spared the region above its range, and one that ignored common entries.
 #[test]
 fn purges_reach_what_they_name() {
     let left = |p: Purge| {
@@ -79,6 +80,8 @@ fn purges_reach_what_they_name() {
     assert_eq!(left(Purge { target: Target::WalkCache, ..any }), 0);
     assert_eq!(left(Purge { target: Target::Translations, ..Purge::ALL }), 5, "RIC = 0");
     assert_eq!(left(Purge { spaces: Spaces::one(A), ..any }), 2);
+    let common = Purge { spaces: Spaces::one(A), globals: Globals::Always, ..any };
+    assert_eq!(left(common), 0, "any upper part may lead to common entries");
     assert_eq!(left(range(0x10_0000, 0x10_0fff)), 2, "both segments and the region above");
     assert_eq!(left(range(0x20_0000, 0x20_0fff)), 4, "the region");
     assert_eq!(left(range(1 << 40, 1 << 41)), 5);
@@ -129,6 +132,7 @@ enum Act {
     ByAsce,
 }
 
+/// Seen to fail: with a cache that ignores purges.
 #[test]
 fn walks_with_and_without_end_alike() {
     let act = prop_oneof![
