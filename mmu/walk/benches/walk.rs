@@ -178,7 +178,7 @@ mod sun4v {
             let [tag, tte] =
                 ram.load_pair(Paddr(black_box(TSB.0) + (va >> 13 & 511) * 16)).unwrap_or_default();
             let hit = tag == (5 << 48 | va >> 22);
-            addresses.took(if hit { tte & 0xff_ffe0_0000 } else { u64::MAX })
+            addresses.took(if hit { tte & 0x00ff_ffff_ffff_e000 } else { u64::MAX })
         });
     }
 }
