@@ -79,6 +79,9 @@ mod tests {
     const PARTITIONS: u64 = 0x1_0000;
     const PROCESSES: u64 = 0x2_0000;
     const ROOT: u64 = 0x10_0000;
+    /// The partition's tree, which translates the address of the process table: one page of 1G.
+    const LINEAR: u64 = 0xc0_0000;
+    const LINEAR_1G: u64 = 0xd0_0000;
     const DIRECTORY: u64 = 0x20_2000;
     const LEAF: u64 = 0x20_3000;
     const OTHER: u64 = 0x20_4000;
@@ -89,8 +92,10 @@ mod tests {
     fn machine(n: u32, tlbs: &TlbConfig) -> Arc<Cpus<Radix>> {
         let ram = Arc::new(Ram::new(16 << 20).unwrap());
         let set = |at: u64, v: u64| ram.store_u64(Paddr(at), v).unwrap();
-        set(PARTITIONS, PartitionEntry::HR);
+        set(PARTITIONS, PartitionEntry::HR | Root::new(LINEAR, 52, 13).0);
         set(PARTITIONS + 8, PROCESSES);
+        set(LINEAR, Entry::directory(LINEAR_1G, 9).0);
+        set(LINEAR_1G, leaf(0));
         set(PROCESSES + 16 * PID, Root::new(ROOT, 52, 13).0);
         set(ROOT, Entry::directory(0x20_1000, 9).0);
         set(0x20_1000, Entry::directory(DIRECTORY, 9).0);
