@@ -90,6 +90,9 @@ fn examples_in_help_run() {
     for (name, from) in [("prog", "hello"), ("hello", "hello"), ("threads", "threads")] {
         std::fs::copy(guest(from), dir.join(name)).expect("copy a guest");
     }
+    std::fs::create_dir_all(dir.join("tests/walk/s390x")).expect("a directory for a walk");
+    let walk = "tests/walk/s390x/page.walk";
+    std::fs::copy(paths::root().join(walk), dir.join(walk)).expect("copy a walk");
     let mut lines = examples(&racewalk_with(&["--help"]).expect(0).text());
     let verbs = verbs();
     assert!(verbs.len() >= 3, "{verbs:?}");
@@ -105,6 +108,30 @@ fn examples_in_help_run() {
         let status = args.iter().find_map(|w| statuses.get(w)).copied().unwrap_or(0);
         run(Command::new(racewalk()).args(&args).current_dir(&dir), DEADLINE).expect(status);
     }
+}
+
+#[test]
+fn walks_are_shown_and_compared() {
+    let dir = paths::scratch("walks");
+    let file = |name: &str, text: &str| {
+        let path = dir.join(name);
+        std::fs::write(&path, text).expect("write a walk");
+        path.to_str().expect("a path in UTF-8").to_string()
+    };
+    let hole = "format s390x\nset cr1 0x10000\nmem 0x10000 0x20\nload 0x1234\n";
+    let r = racewalk_with(&["walk", &file("plain.walk", hole)]).expect(0);
+    for wanted in ["walk_step level 1 segment [0x10000]", "I      invalid", "teid 0x1800"] {
+        r.check(r.text().contains(wanted), format!("{wanted:?} in the walk"));
+    }
+    let r = racewalk_with(&["walk", &file("other.walk", &format!("{hole}> walk_start 0x1\n"))]).expect(1);
+    r.check(r.text().contains("wanted walk_start 0x1\n"), "what the file wants");
+    let r = racewalk_with(&["walk", &file("bad.walk", "format s390x\njump 1\n")]).expect(125);
+    r.check(r.stderr.contains("line 2: \"jump 1\"; wanted"), "the line and what was wanted");
+    let r =
+        racewalk_with(&["walk", "--explain", "0x77200", "--format", "s390x", "--table", "page"]).expect(0);
+    r.check(r.text().contains("PFRA   0x77000") && r.text().contains("P      DAT protection"), "the fields");
+    racewalk_with(&["walk", "--explain", "0x77200", "--format", "vax"]).expect(125);
+    racewalk_with(&["walk"]).expect(2);
 }
 
 #[test]
