@@ -172,9 +172,9 @@ static void times(void)
     long fd = call2(SYS_timerfd_create, 1, 0), e = call1(SYS_epoll_create1, 0);
     struct time every[2] = { units(1), units(2) };
     struct event ev = { POLLIN, 5 }, got;
+    t0 = now();
     check(call6(SYS_timerfd_settime, fd, 0, (long)every, 0, 0, 0) == 0, "timerfd_settime");
     call6(SYS_epoll_ctl, e, 1, fd, (long)&ev, 0, 0);
-    t0 = now();
     u64 n, expiries = 0;
     while (expiries < 4) {
         check(call6(SYS_epoll_wait, e, (long)&got, 1, -1, 0, 0) == 1 && got.data == 5, "epoll_wait for a timer");
