@@ -78,6 +78,8 @@ pub(crate) struct Cpu<H: Hardware> {
 pub struct Cpus<H: Hardware = S390x> {
     pub(crate) ram: Arc<Ram>,
     pub(crate) cpus: Box<[Cpu<H>]>,
+    /// The CPUs have walk caches; without them a walk neither asks nor remembers.
+    pub(crate) walk_caches: bool,
     pub(crate) sink: OnceLock<Arc<dyn Sink>>,
     pub(crate) tracing: std::sync::atomic::AtomicBool,
 }
@@ -106,6 +108,7 @@ impl<H: Hardware> Cpus<H> {
         Arc::new(Cpus {
             ram,
             cpus: (0..n).map(|_| cpu()).collect(),
+            walk_caches: !tlbs.walk_cache.is_empty(),
             sink: OnceLock::new(),
             tracing: Default::default(),
         })

@@ -99,10 +99,8 @@ impl<H: Hardware> Cpus<H> {
             // CPU may have passed its boundary already.
             return;
         }
-        if !g.walk_cache.is_absent() {
-            for &(va, shift, upper) in &w.uppers {
-                g.walk_cache.remember(w.space, va, shift, upper);
-            }
+        for &(va, shift, upper) in &w.uppers {
+            g.walk_cache.remember(w.space, va, shift, upper);
         }
         let Ok(entry) = w.result else { return };
         if seq.is_none() {
@@ -115,14 +113,10 @@ impl<H: Hardware> Cpus<H> {
         self.emit(cpu, || CpuEvent::Fill { page: va.page() });
     }
 
-    /// A store to a TLB of its own, such as SPARC's Data In: enters a translation, unless a purge was made since `seq`, in
-    /// which case it says so.
-    pub(crate) fn enter(&self, cpu: u32, va: Vaddr, access: Access, entry: Entry<H::Leaf>, seq: u64) -> bool {
+    /// A store to a TLB of its own, such as SPARC's Data In: enters a translation, unless a purge was made since `seq`.
+    pub(crate) fn enter(&self, cpu: u32, va: Vaddr, access: Access, entry: Entry<H::Leaf>, seq: u64) {
         let w = Walked { result: Ok(entry), space: entry.tag.space, uppers: Vec::new() };
-        let c = &self.cpus[cpu as usize];
-        let fresh = c.gate().seq == seq;
-        self.fill(c, cpu, va, Side::from(access), &w, Some(seq));
-        fresh
+        self.fill(&self.cpus[cpu as usize], cpu, va, Side::from(access), &w, Some(seq));
     }
 
     /// One act of the CPU's speculative walker: walks `va` under the loaded context, whatever the CPU is doing, and

@@ -2,7 +2,6 @@
 
 use crate::Cpus;
 use crate::event::CpuEvent;
-use crate::tables::Direct;
 use racewalk_ram::{Paddr, Vaddr};
 use racewalk_walk::s390x::entry::TableType;
 use racewalk_walk::s390x::geometry::{PAGE_TABLE_BYTES, SEGMENT_BYTES, index};
@@ -49,7 +48,7 @@ impl Cpus<S390x> {
         self.finish(
             Instruction::Ipte,
             va,
-            invalidate::ipte(&Direct(&self.ram), table_of(pte), page_of(pte, va), 0, 0),
+            invalidate::ipte(&*self.ram, table_of(pte), page_of(pte, va), 0, 0),
         )
     }
 
@@ -60,7 +59,7 @@ impl Cpus<S390x> {
         self.finish(
             Instruction::Ipte,
             va,
-            invalidate::ipte(&Direct(&self.ram), table_of(pte), page_of(pte, va), 0, m4),
+            invalidate::ipte(&*self.ram, table_of(pte), page_of(pte, va), 0, m4),
         )
     }
 
@@ -73,7 +72,7 @@ impl Cpus<S390x> {
         self.finish(
             Instruction::Idte,
             va,
-            invalidate::idte(&Direct(&self.ram), origin | (table as u64) << 2, page, 0, 0),
+            invalidate::idte(&*self.ram, origin | (table as u64) << 2, page, 0, 0),
         )
     }
 

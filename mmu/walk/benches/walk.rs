@@ -2,53 +2,11 @@
 //! `cargo bench -p racewalk-walk --bench walk`. Times are of one walk.
 
 use divan::{Bencher, black_box};
-use racewalk_ram::{Paddr, Ram, RamError, Vaddr};
-use racewalk_walk::sparc64::sun4u::KernelMemory;
-use racewalk_walk::{Access, EntryStop, TableMemory};
+use racewalk_ram::{Paddr, Ram, Vaddr};
+use racewalk_walk::Access;
 
 fn main() {
     divan::main();
-}
-
-/// Guest memory as a free run without an observer sees it.
-struct Direct<'a>(&'a Ram);
-
-fn outside(_: RamError) -> EntryStop {
-    EntryStop::Addressing
-}
-
-impl TableMemory for Direct<'_> {
-    #[inline]
-    fn load_entry(&self, addr: Paddr) -> Result<u64, EntryStop> {
-        self.0.load_u64(addr).map_err(outside)
-    }
-    #[inline]
-    fn cas_entry(&self, addr: Paddr, expected: u64, new: u64) -> Result<u64, EntryStop> {
-        self.0.cas_u64(addr, expected, new).map_err(outside)
-    }
-    #[inline]
-    fn load_pair(&self, addr: Paddr) -> Result<[u64; 2], EntryStop> {
-        self.0.load_pair(addr).map_err(outside)
-    }
-    #[inline]
-    fn load_word(&self, addr: Paddr) -> Result<u32, EntryStop> {
-        self.0.load_u32(addr).map_err(outside)
-    }
-    #[inline]
-    fn store_byte(&self, addr: Paddr, byte: u8) -> Result<(), EntryStop> {
-        self.0.store_u8(addr, byte).map_err(outside)
-    }
-}
-
-impl KernelMemory for Direct<'_> {
-    #[inline]
-    fn store_entry(&self, addr: Paddr, value: u64) -> Result<(), EntryStop> {
-        self.0.store_u64(addr, value).map_err(outside)
-    }
-    fn spin(&self) -> Result<(), EntryStop> {
-        std::hint::spin_loop();
-        Ok(())
-    }
 }
 
 fn ram() -> Ram {
@@ -118,7 +76,7 @@ mod s390x {
         let ram = ram();
         let (c, mut addresses) = tables(&ram);
         b.bench_local(|| {
-            let t = walk(&Direct(&ram), black_box(&c), addresses.next(), Access::Load);
+            let t = walk(&ram, black_box(&c), addresses.next(), Access::Load);
             addresses.took(t.map_or(u64::MAX, |t| t.paddr.0))
         });
     }
@@ -164,7 +122,7 @@ mod sun4v {
         let ram = ram();
         let (c, r, mut addresses) = tables(&ram);
         b.bench_local(|| {
-            let t = walk(&Direct(&ram), black_box(&c), black_box(&r), addresses.next());
+            let t = walk(&ram, black_box(&c), black_box(&r), addresses.next());
             addresses.took(t.map_or(u64::MAX, |t| t.paddr.0))
         });
     }
@@ -217,7 +175,7 @@ mod sun4u {
         let mut addresses = Addresses::new(shifts);
         b.bench_local(|| {
             let va = Vaddr(base | addresses.next().0);
-            let found = refill(&Direct(&ram), black_box(&kernel), Tsb(black_box(TSB.0)), black_box(&r), va);
+            let found = refill(&ram, black_box(&kernel), Tsb(black_box(TSB.0)), black_box(&r), va);
             addresses.took(found.map_or(u64::MAX, |f| f.tte.0 & Tte::PA))
         });
     }
@@ -292,7 +250,7 @@ mod pae {
         let ram = ram();
         let (c, mut addresses) = tables(&ram, order);
         b.bench_local(|| {
-            let t = walk(&Direct(&ram), black_box(&c), addresses.next(), Access::Load);
+            let t = walk(&ram, black_box(&c), addresses.next(), Access::Load);
             addresses.took(t.map_or(u64::MAX, |t| t.paddr.0))
         });
     }

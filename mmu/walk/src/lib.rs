@@ -11,6 +11,7 @@
 
 pub mod event;
 pub mod hardware;
+mod memory;
 pub mod pae;
 pub mod ppc64;
 pub mod s390x;

@@ -1,10 +1,10 @@
 //! Radix trees with four levels, with and without the tables above them, and hits in a primary group with a full SLB.
 
 use super::*;
-use racewalk_walk::Upper;
 use racewalk_walk::event::Level;
 use racewalk_walk::ppc64::radix::entry::{Entry, PartitionEntry, Root};
 use racewalk_walk::ppc64::{Context, hash, radix};
+use racewalk_walk::{EntryStop, TableMemory, Upper};
 
 const PARTITIONS: u64 = 0x1_0000;
 const PROCESSES: u64 = 0x2_0000;
@@ -52,7 +52,7 @@ fn radix_walk_four_levels(b: Bencher) {
     let ram = ram();
     let (c, mut addresses) = tables(&ram);
     b.bench_local(|| {
-        let t = radix::walk(&Direct(&ram), black_box(&c), addresses.next(), Access::Load);
+        let t = radix::walk(&ram, black_box(&c), addresses.next(), Access::Load);
         addresses.took(t.map_or(u64::MAX, |t| t.paddr.0))
     });
 }
@@ -86,9 +86,9 @@ fn radix_chase_nine_loads(b: Bencher) {
 }
 
 /// A walk cache that has the process-table entry.
-struct Cached<'a>(Direct<'a>, Upper);
+struct Rooted<'a>(&'a Ram, Upper);
 
-impl TableMemory for Cached<'_> {
+impl TableMemory for Rooted<'_> {
     fn load_entry(&self, addr: Paddr) -> Result<u64, EntryStop> {
         self.0.load_entry(addr)
     }
@@ -96,7 +96,7 @@ impl TableMemory for Cached<'_> {
         self.0.cas_entry(addr, expected, new)
     }
     fn load_pair(&self, addr: Paddr) -> Result<[u64; 2], EntryStop> {
-        self.0.load_pair(addr)
+        TableMemory::load_pair(self.0, addr)
     }
     fn load_word(&self, addr: Paddr) -> Result<u32, EntryStop> {
         self.0.load_word(addr)
@@ -114,7 +114,7 @@ fn radix_walk_four_levels_root_cached(b: Bencher) {
     let ram = ram();
     let (c, mut addresses) = tables(&ram);
     let upper = Upper { next: Level(3), entry: Root::new(ROOT, 52, 13).0, gathered: 0 };
-    let memory = Cached(Direct(&ram), black_box(upper));
+    let memory = Rooted(&ram, black_box(upper));
     b.bench_local(|| {
         let t = radix::walk(&memory, black_box(&c), addresses.next(), Access::Load);
         addresses.took(t.map_or(u64::MAX, |t| t.paddr.0))
@@ -166,7 +166,7 @@ fn hash_walk_primary_group(b: Bencher) {
     let (context, mut addresses) = hashed(&ram);
     let c = context.hash(Access::Load);
     b.bench_local(|| {
-        let t = hash::walk(&Direct(&ram), black_box(&c), addresses.next(), Access::Load);
+        let t = hash::walk(&ram, black_box(&c), addresses.next(), Access::Load);
         addresses.took(t.map_or(u64::MAX, |t| t.paddr.0))
     });
 }
