@@ -45,19 +45,26 @@ impl Controls {
             && !(self.dat && self.asce.private())
     }
 
+    /// 9. Protection: what of a translation denies an access.
+    #[inline]
+    fn denial(&self, leaf: &Leaf, access: Access) -> Option<Reason> {
+        match access {
+            Access::Store if leaf.protected => Some(Reason::DatProtection),
+            Access::Fetch if leaf.no_execute && self.execution_protection => {
+                Some(Reason::InstructionExecution)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether an access may use a translation that a TLB holds; the same questions, in the same order, that a walk asks
     /// at its beginning and end.
     pub fn check(&self, leaf: &Leaf, va: Vaddr, access: Access) -> Result<(), Fault> {
-        let reason = if self.low_address(va, access) {
-            Reason::LowAddress
-        } else if access == Access::Store && leaf.protected {
-            Reason::DatProtection
-        } else if access == Access::Fetch && leaf.no_execute && self.execution_protection {
-            Reason::InstructionExecution
-        } else {
-            return Ok(());
-        };
-        Err(Fault { vaddr: va, access, reason, space: self.space })
+        let low = self.low_address(va, access).then_some(Reason::LowAddress);
+        match low.or_else(|| self.denial(leaf, access)) {
+            Some(reason) => Err(Fault { vaddr: va, access, reason, space: self.space }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -311,13 +318,10 @@ impl<M: TableMemory> Walk<'_, M> {
     /// 9. Protection.
     #[inline]
     fn protection(&self, leaf: &Leaf) -> Result<(), Stop> {
-        if self.access == Access::Store && leaf.protected {
-            return self.fault(Reason::DatProtection);
+        match self.c.denial(leaf, self.access) {
+            Some(reason) => self.fault(reason),
+            None => Ok(()),
         }
-        if self.access == Access::Fetch && leaf.no_execute && self.c.execution_protection {
-            return self.fault(Reason::InstructionExecution);
-        }
-        Ok(())
     }
 }
 

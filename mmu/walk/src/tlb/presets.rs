@@ -55,3 +55,15 @@ pub fn find(name: &str) -> Result<TlbConfig, ConfigError> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seen to fail with the kind of `none`.
+    #[test]
+    fn the_default_is_the_preset_infinite() {
+        let preset = find("infinite").unwrap();
+        assert_eq!(TlbConfig { about: preset.about.clone(), ..TlbConfig::infinite() }, preset);
+    }
+}

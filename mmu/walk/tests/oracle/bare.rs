@@ -3,6 +3,10 @@
 //! A guest is one assembly file (`guests/bare/ARCH/cases.S`) that is linked with a file of cases, makes them one by one
 //! and leaves a record of each in memory, which is read through the monitor when the guest says that it has done.
 
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -83,6 +87,79 @@ impl Machine {
         q.ask(&format!("pmemsave {:#x} {length} {:?}", symbol("results")?, out))?;
         q.ask("info status")?;
         std::fs::read(&out).map_err(|e| format!("read {}: {e}", out.display()))
+    }
+}
+
+/// A case as the guest gets it, and what our walker makes of it.
+pub struct Prepared<G> {
+    /// The guest's bytes.
+    pub bytes: Vec<u8>,
+    /// Our outcome.
+    pub expected: G,
+}
+
+/// How one architecture's comparison goes.
+pub struct Comparison<C, G> {
+    /// The machine.
+    pub machine: Machine,
+    /// Bytes of a result.
+    pub result: usize,
+    /// A case as the machine can make it; `None` for what the guest cannot do without harm to itself.
+    pub prepare: fn(&C) -> Option<Prepared<G>>,
+    /// The machine's outcome from the bytes of its result, and what was expected of it.
+    pub gave: fn(&[u8], &G) -> G,
+    /// An outcome's name, for the counts.
+    pub outcome: fn(&G) -> String,
+    /// Differences that are the machine's (ours, theirs), each with what the manual says. Empty where it is not judged.
+    pub judged: fn(&C, &G, &G) -> Vec<&'static str>,
+}
+
+impl<C: Debug, G: Debug + PartialEq> Comparison<C, G> {
+    /// Makes generated cases on the machine, as many as `RACEWALK_BARE_CASES` says and from `RACEWALK_BARE_SEED`; panics
+    /// with the first differences that are not judged.
+    pub fn run(&self, cases: impl Strategy<Value = C>, adapted: fn(C) -> C) {
+        let number = |name: &str, default: u64| match std::env::var(name) {
+            Ok(n) => n.parse().unwrap_or_else(|_| panic!("{name}={n}: wanted a number")),
+            Err(_) => default,
+        };
+        let wanted = number("RACEWALK_BARE_CASES", 2_500) as usize;
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&number("RACEWALK_BARE_SEED", 1).to_le_bytes());
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+        let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+        let mut made = Vec::new();
+        while made.len() < wanted {
+            let case = adapted(cases.new_tree(&mut runner).expect("a case").current());
+            if let Some(p) = (self.prepare)(&case) {
+                made.push((case, p));
+            }
+        }
+        let bytes: Vec<u8> = made.iter().flat_map(|(_, p)| p.bytes.iter().copied()).collect();
+        let results = self
+            .machine
+            .make(&bytes, (made.len() * self.result) as u64, Duration::from_secs(60))
+            .unwrap_or_else(|e| panic!("bare-metal comparison of {}: {e}", self.machine.arch));
+        let mut wrong = Vec::new();
+        let mut reasons = BTreeMap::<&str, u32>::new();
+        let mut outcomes = BTreeMap::<String, u32>::new();
+        for ((case, p), r) in made.iter().zip(results.chunks(self.result)) {
+            let theirs = (self.gave)(r, &p.expected);
+            *outcomes.entry((self.outcome)(&theirs)).or_default() += 1;
+            if theirs == p.expected {
+                continue;
+            }
+            let known = (self.judged)(case, &p.expected, &theirs);
+            if known.is_empty() {
+                wrong.push(format!("{case:x?}\n  racewalk {:x?}\n  the machine {theirs:x?}", p.expected));
+            }
+            known.into_iter().for_each(|why| *reasons.entry(why).or_default() += 1);
+        }
+        println!("{} cases, {} differences, outcomes {outcomes:?}", made.len(), wrong.len());
+        for (why, n) in reasons {
+            println!("  {n} judged: {why}");
+        }
+        let first = wrong[..wrong.len().min(12)].join("\n");
+        assert!(wrong.is_empty(), "{} differ; the first:\n{first}", wrong.len());
     }
 }
 

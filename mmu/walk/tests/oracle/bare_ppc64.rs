@@ -4,17 +4,13 @@
 //! was read, nothing.
 
 use crate::Words;
-use crate::bare::{DONE, Machine};
+use crate::bare::{Comparison, DONE, Machine, Prepared};
 use crate::ppc64_radix::{Case, cases};
-use proptest::strategy::{Strategy, ValueTree};
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use racewalk_ram::{Paddr, Vaddr};
 use racewalk_walk::ppc64::radix::walk;
 use racewalk_walk::ppc64::{Context, Reason, Update};
 use racewalk_walk::{Access, EntryStop, TableMemory, WalkStop};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::time::Duration;
 
 const MEMORY: u64 = 2 << 30;
 /// Above the image; all memory from here on that is no entry is zero.
@@ -108,13 +104,8 @@ fn adapted(mut c: Case) -> Case {
     c
 }
 
-struct Prepared {
-    bytes: Vec<u8>,
-    expected: Gave,
-}
-
 /// The bytes of a case and what our walker makes of it; `None` for what the guest cannot do without harm to itself.
-fn prepare(case: &Case) -> Option<Prepared> {
+fn prepare(case: &Case) -> Option<Prepared<Gave>> {
     let (words, context) = (case.build(), case.context());
     if words.len() > ENTRIES || words.keys().any(|at| !(WORLD..MEMORY).contains(at)) {
         return None;
@@ -200,54 +191,16 @@ fn judged(case: &Case, ours: &Gave) -> Option<&'static str> {
 #[test]
 #[ignore = "runs a machine: cargo xtask bare-metal --arch ppc64"]
 fn bare_metal_ppc64() {
-    let number = |name: &str, default: u64| match std::env::var(name) {
-        Ok(n) => n.parse().unwrap_or_else(|_| panic!("{name}={n}: wanted a number")),
-        Err(_) => default,
-    };
-    let wanted = number("RACEWALK_BARE_CASES", 2_500) as usize;
-    let mut seed = [0; 32];
-    seed[..8].copy_from_slice(&number("RACEWALK_BARE_SEED", 1).to_le_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
-    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let strategy = cases();
-    let mut made: Vec<(Case, Prepared)> = Vec::new();
-    while made.len() < wanted {
-        let c = adapted(strategy.new_tree(&mut runner).expect("a case").current());
-        if let Some(p) = prepare(&c) {
-            made.push((c, p));
-        }
-    }
-    let bytes: Vec<u8> = made.iter().flat_map(|(_, p)| p.bytes.iter().copied()).collect();
-    let results = MACHINE
-        .make(&bytes, (made.len() * RESULT) as u64, Duration::from_secs(60))
-        .unwrap_or_else(|e| panic!("bare-metal comparison of ppc64: {e}"));
-    let mut wrong = Vec::new();
-    let mut reasons = BTreeMap::<&str, u32>::new();
-    let mut outcomes = BTreeMap::<String, u32>::new();
-    for ((c, p), r) in made.iter().zip(results.chunks(RESULT)) {
-        let theirs = gave(r, &p.expected);
-        let outcome = match &theirs {
-            Gave::Value(_) => "done".to_string(),
+    let comparison = Comparison {
+        machine: MACHINE,
+        result: RESULT,
+        prepare,
+        gave,
+        outcome: |g| match g {
+            Gave::Value(_) => "done".into(),
             Gave::Interrupt(vector, _) => format!("{vector:#x}"),
-        };
-        *outcomes.entry(outcome).or_default() += 1;
-        if theirs == p.expected {
-            continue;
-        }
-        if let Some(why) = judged(c, &p.expected) {
-            *reasons.entry(why).or_default() += 1;
-        } else {
-            wrong.push(format!("{c:x?}\n  racewalk {:x?}\n  the machine {theirs:x?}", p.expected));
-        }
-    }
-    println!("{} cases, {} differences, {outcomes:?}", made.len(), wrong.len());
-    for (why, n) in reasons {
-        println!("  {n} judged: {why}");
-    }
-    assert!(
-        wrong.is_empty(),
-        "{} differ; the first:\n{}",
-        wrong.len(),
-        wrong[..wrong.len().min(5)].join("\n")
-    );
+        },
+        judged: |case, ours, _| judged(case, ours).into_iter().collect(),
+    };
+    comparison.run(cases(), adapted);
 }

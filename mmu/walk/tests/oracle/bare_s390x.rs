@@ -3,15 +3,12 @@
 //! 8 bytes of nothing. A result is 40: program-interruption code, TEID, old PSW address, what was read, nothing.
 
 use crate::Words;
-use crate::bare::Machine;
+use crate::bare::{Comparison, Machine, Prepared};
 use crate::s390x::{Case, cases};
-use proptest::strategy::{Strategy, ValueTree};
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use racewalk_ram::{Paddr, Vaddr};
 use racewalk_walk::s390x::{Reason, walk};
 use racewalk_walk::{Access, EntryStop, TableMemory, WalkStop};
 use std::cell::Cell;
-use std::time::Duration;
 
 const MEMORY: u64 = 3 << 30;
 /// The guest's own place; below it every doubleword that is no entry holds its address.
@@ -97,13 +94,8 @@ fn adapted(mut c: Case) -> Case {
     c
 }
 
-struct Prepared {
-    bytes: Vec<u8>,
-    expected: Gave,
-}
-
 /// The bytes of a case and what our walker makes of it; `None` for what the guest cannot do without harm to itself.
-fn prepare(case: &Case) -> Option<Prepared> {
+fn prepare(case: &Case) -> Option<Prepared<Gave>> {
     let (words, context) = case.build();
     let memory = Memory { words: &words, unknown: Cell::new(false) };
     let va = Vaddr(case.va);
@@ -175,52 +167,16 @@ fn judged(case: &Case, theirs: &Gave) -> Option<&'static str> {
 #[test]
 #[ignore = "runs a machine: cargo xtask bare-metal --arch s390x"]
 fn bare_metal_s390x() {
-    let number = |name: &str, default: u64| match std::env::var(name) {
-        Ok(n) => n.parse().unwrap_or_else(|_| panic!("{name}={n}: wanted a number")),
-        Err(_) => default,
+    let comparison = Comparison {
+        machine: MACHINE,
+        result: 40,
+        prepare,
+        gave: |r, _| gave(r),
+        outcome: |g| match g {
+            Gave::Value(_) => "done".into(),
+            Gave::Exception(code, _) => format!("{code:#x}"),
+        },
+        judged: |case, _, theirs| judged(case, theirs).into_iter().collect(),
     };
-    let wanted = number("RACEWALK_BARE_CASES", 2_500) as usize;
-    let mut seed = [0; 32];
-    seed[..8].copy_from_slice(&number("RACEWALK_BARE_SEED", 1).to_le_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
-    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let strategy = cases();
-    let mut made: Vec<(Case, Prepared)> = Vec::new();
-    while made.len() < wanted {
-        let c = adapted(strategy.new_tree(&mut runner).expect("a case").current());
-        if let Some(p) = prepare(&c) {
-            made.push((c, p));
-        }
-    }
-    let bytes: Vec<u8> = made.iter().flat_map(|(_, p)| p.bytes.iter().copied()).collect();
-    let results = MACHINE
-        .make(&bytes, made.len() as u64 * 40, Duration::from_secs(60))
-        .unwrap_or_else(|e| panic!("bare-metal comparison of s390x: {e}"));
-    let mut wrong = Vec::new();
-    let mut reasons = std::collections::BTreeMap::<&str, u32>::new();
-    let mut faults = std::collections::BTreeMap::<u16, u32>::new();
-    for ((c, p), r) in made.iter().zip(results.chunks(40)) {
-        let theirs = gave(r);
-        if let Gave::Exception(code, _) = theirs {
-            *faults.entry(code).or_default() += 1;
-        }
-        if theirs == p.expected {
-            continue;
-        }
-        if let Some(why) = judged(c, &theirs) {
-            *reasons.entry(why).or_default() += 1;
-            continue;
-        }
-        wrong.push(format!("{c:x?}\n  racewalk {:x?}\n  the machine {theirs:x?}", p.expected));
-    }
-    println!("{} cases, {} differences, exceptions {faults:x?}", made.len(), wrong.len());
-    for (why, n) in reasons {
-        println!("  {n} judged: {why}");
-    }
-    assert!(
-        wrong.is_empty(),
-        "{} differ; the first:\n{}",
-        wrong.len(),
-        wrong[..wrong.len().min(5)].join("\n")
-    );
+    comparison.run(cases(), adapted);
 }

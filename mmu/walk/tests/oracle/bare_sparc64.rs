@@ -3,18 +3,14 @@
 //! SFSR, PSTATE, where the access should lead (all ones: nowhere), and 8 bytes of nothing. A result is 64: trap type (0:
 //! none), SFSR, SFAR, Tag Access, Tag Target, both TSB pointers, and what a load found or a store left.
 
-use crate::bare::{DONE, Machine};
+use crate::bare::{Comparison, DONE, Machine, Prepared};
 use crate::sparc64::{Case, as_4u, case};
-use proptest::strategy::{Strategy, ValueTree};
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use racewalk_ram::{Paddr, Vaddr};
 use racewalk_walk::Access;
 use racewalk_walk::sparc64::sun4u::geometry::in_range;
 use racewalk_walk::sparc64::sun4u::walk::data_in;
 use racewalk_walk::sparc64::sun4u::{TagAccess, Tte, lookup};
 use racewalk_walk::tlb::InfiniteTlb;
-use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// Memory in which every doubleword holds its address.
 const FILL: u64 = 0x100_0000;
@@ -77,12 +73,7 @@ fn adapted(mut c: Case) -> Case {
     c
 }
 
-struct Prepared {
-    bytes: Vec<u8>,
-    expected: Gave,
-}
-
-fn prepare(c: &Case) -> Prepared {
+fn prepare(c: &Case) -> Prepared<Gave> {
     let (_, context, _) = c.sun4u();
     let va = Vaddr(c.va);
     let (tag, tte) = c.entry.expect("adapted");
@@ -228,50 +219,16 @@ fn judged(c: &Case, ours: &Gave, theirs: &Gave) -> Option<Vec<&'static str>> {
 #[test]
 #[ignore = "runs a machine: cargo xtask bare-metal --arch sparc64"]
 fn bare_metal_sparc64() {
-    let number = |name: &str, default: u64| match std::env::var(name) {
-        Ok(n) => n.parse().unwrap_or_else(|_| panic!("{name}={n}: wanted a number")),
-        Err(_) => default,
+    let comparison = Comparison {
+        machine: MACHINE,
+        result: RESULT,
+        prepare: |case| Some(prepare(case)),
+        gave,
+        outcome: |g| match g {
+            Gave::Value(_) => "done".into(),
+            Gave::Trap(tt, ..) => format!("{tt:#x}"),
+        },
+        judged: |case, ours, theirs| judged(case, ours, theirs).unwrap_or_default(),
     };
-    let wanted = number("RACEWALK_BARE_CASES", 2_500) as usize;
-    let mut seed = [0; 32];
-    seed[..8].copy_from_slice(&number("RACEWALK_BARE_SEED", 1).to_le_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
-    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let strategy = case();
-    let made: Vec<(Case, Prepared)> = (0..wanted)
-        .map(|_| {
-            let c = adapted(strategy.new_tree(&mut runner).expect("a case").current());
-            let p = prepare(&c);
-            (c, p)
-        })
-        .collect();
-    let bytes: Vec<u8> = made.iter().flat_map(|(_, p)| p.bytes.iter().copied()).collect();
-    let results = MACHINE
-        .make(&bytes, (made.len() * RESULT) as u64, Duration::from_secs(60))
-        .unwrap_or_else(|e| panic!("bare-metal comparison of sparc64: {e}"));
-    let mut wrong = Vec::new();
-    let mut reasons = BTreeMap::<&str, u32>::new();
-    let mut outcomes = BTreeMap::<u64, u32>::new();
-    for ((c, p), r) in made.iter().zip(results.chunks(RESULT)) {
-        let theirs = gave(r, &p.expected);
-        *outcomes.entry(if let Gave::Trap(tt, ..) = theirs { tt } else { 0 }).or_default() += 1;
-        if theirs == p.expected {
-            continue;
-        }
-        if let Some(known) = judged(c, &p.expected, &theirs) {
-            known.into_iter().for_each(|why| *reasons.entry(why).or_default() += 1);
-            continue;
-        }
-        wrong.push(format!("{c:x?}\n  racewalk {:x?}\n  the machine {theirs:x?}", p.expected));
-    }
-    println!("{} cases, {} differences, trap types {outcomes:x?}", made.len(), wrong.len());
-    for (why, n) in reasons {
-        println!("  {n} judged: {why}");
-    }
-    assert!(
-        wrong.is_empty(),
-        "{} differ; the first:\n{}",
-        wrong.len(),
-        wrong[..wrong.len().min(12)].join("\n")
-    );
+    comparison.run(case(), adapted);
 }

@@ -124,10 +124,7 @@ impl<'a> Machine<'a> {
                 let base = bits(entry, 0, 63 - offset_bits) << offset_bits;
                 let address = base + bits(va, 64 - offset_bits, 63);
                 return self.finish(
-                    address,
-                    offset_bits as u8,
-                    protection,
-                    bit(entry, 55),
+                    Slow::Found(address, offset_bits as u8, protection, bit(entry, 55)),
                     iep,
                     va,
                     access,
@@ -146,25 +143,16 @@ impl<'a> Machine<'a> {
         }
         let real = bits(entry, 0, 51) << 12 | bits(va, 52, 63);
         protection |= bit(entry, 54);
-        self.finish(self.prefixed(real), 12, protection, bit(entry, 55), iep, va, access, space)
+        self.finish(Slow::Found(self.prefixed(real), 12, protection, bit(entry, 55)), iep, va, access, space)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the manual's variables")]
-    fn finish(
-        &self,
-        absolute: u64,
-        size: u8,
-        protection: bool,
-        no_execution: bool,
-        iep: bool,
-        va: u64,
-        access: Access,
-        space: u64,
-    ) -> Slow {
+    /// Protection, of a translation that was found.
+    fn finish(&self, found: Slow, iep: bool, va: u64, access: Access, space: u64) -> Slow {
+        let Slow::Found(_, _, protection, no_execution) = found else { return found };
         match access {
             Access::Store if protection => self.exception(0x04, va, access, space, 0x04),
             Access::Fetch if no_execution && iep => self.exception(0x04, va, access, space, 0x84),
-            _ => Slow::Found(absolute, size, protection, no_execution),
+            _ => found,
         }
     }
 }
