@@ -60,7 +60,6 @@ pub fn find(name: &str) -> Result<TlbConfig, ConfigError> {
 mod tests {
     use super::*;
 
-    /// Seen to fail with the kind of `none`.
     #[test]
     fn the_default_is_the_preset_infinite() {
         let preset = find("infinite").unwrap();
