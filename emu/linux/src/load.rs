@@ -15,7 +15,7 @@ const PAGE: u64 = 4096;
 /// Bytes mapped for the stack at first; it grows.
 const STACK: u64 = 128 << 10;
 /// Where the `[vdso]` page is: above all other mappings but the stack.
-pub(crate) const VDSO: u64 = racewalk_mm::TASK_SIZE - (64 << 20);
+pub(crate) const VDSO: u64 = <racewalk_mm::arch::S390x as racewalk_mm::arch::Arch>::TASK_SIZE - (64 << 20);
 /// Linux allows arguments and environment a quarter of the stack limit.
 const MAX_STRINGS: usize = (crate::syscall::STACK_LIMIT / 4) as usize;
 

@@ -1,4 +1,4 @@
-//! The frame allocator: buddy lists of orders 0 to 10, per-CPU lists of single frames, failure injection.
+//! The frame allocator: buddy lists of orders 0 to 10, per-CPU lists of single pages, failure injection.
 
 use crate::error::{MmError, Result};
 use crate::page::{FrameKind, KINDS, Pages};
@@ -124,11 +124,13 @@ pub(crate) struct Buddy {
     pcp: Box<[Mutex<Vec<u64>>]>,
     injector: Mutex<Injector>,
     in_use: [AtomicI64; KINDS],
+    /// log2 of the frames in a page: orders of callers count pages.
+    page_order: u32,
 }
 
 impl Buddy {
     /// All frames from `first` to `end` (not included) are free.
-    pub(crate) fn new(first: u64, end: u64, cpus: u32) -> Buddy {
+    pub(crate) fn new(first: u64, end: u64, page_order: u32, cpus: u32) -> Buddy {
         let mut lists = FreeLists::default();
         lists.add_range(first, end);
         Buddy {
@@ -136,6 +138,7 @@ impl Buddy {
             pcp: (0..=cpus).map(|_| Mutex::new(Vec::new())).collect(),
             injector: Mutex::new(Injector { plan: Failures::None, count: 0, rng: Rng(0) }),
             in_use: Default::default(),
+            page_order,
         }
     }
 
@@ -149,11 +152,11 @@ impl Buddy {
     }
 
     fn take(&self, order: u32) -> Option<u64> {
-        if order == 0 {
+        if order == self.page_order {
             let mut pcp = self.local().lock("pcp");
             if pcp.is_empty() {
                 let mut free = self.free.lock("buddy");
-                pcp.extend((0..PCP_BATCH).map_while(|_| free.take(0)));
+                pcp.extend((0..PCP_BATCH).map_while(|_| free.take(order)));
                 pcp.reverse();
             }
             if let Some(f) = pcp.pop() {
@@ -172,12 +175,12 @@ impl Buddy {
             let frames = std::mem::take(&mut *p.lock("pcp"));
             let mut free = self.free.lock("buddy");
             for f in frames {
-                free.give(f, 0);
+                free.give(f, self.page_order);
             }
         }
     }
 
-    /// A block of 2^`order` frames, its contents as they were left.
+    /// A block of 2^`order` pages, its contents as they were left.
     pub(crate) fn alloc(
         &self,
         pages: &Pages,
@@ -188,12 +191,12 @@ impl Buddy {
         what: &'static str,
     ) -> Result<Pfn> {
         let fails = self.injector.lock("buddy.injector").fails(gfp);
-        let block = if fails { None } else { self.take(order) };
+        let block = if fails { None } else { self.take(order + self.page_order) };
         let Some(block) = block else {
             stats.alloc_failures.bump();
             return Err(MmError::NoMemory { order, what });
         };
-        pages.prepare(Pfn(block), order, kind)?;
+        pages.prepare(Pfn(block), order + self.page_order, kind)?;
         self.in_use[kind as usize].fetch_add(1 << order, SeqCst);
         stats.frames_allocated.add(1 << order);
         Ok(Pfn(block))
@@ -201,7 +204,8 @@ impl Buddy {
 
     /// Gives a block back.
     pub(crate) fn free(&self, pages: &Pages, stats: &Stats, pfn: Pfn, order: u32) -> Result<()> {
-        let kind = pages.retire(pfn, order)?;
+        let frames = order + self.page_order;
+        let kind = pages.retire(pfn, frames)?;
         self.in_use[kind as usize].fetch_sub(1 << order, SeqCst);
         stats.frames_freed.add(1 << order);
         if order == 0 {
@@ -211,16 +215,16 @@ impl Buddy {
                 let old: Vec<u64> = pcp.drain(..PCP_BATCH).collect();
                 let mut free = self.free.lock("buddy");
                 for f in old {
-                    free.give(f, 0);
+                    free.give(f, frames);
                 }
             }
         } else {
-            self.free.lock("buddy").give(pfn.0, order);
+            self.free.lock("buddy").give(pfn.0, frames);
         }
         Ok(())
     }
 
-    /// Frames in use, by kind.
+    /// Pages in use, by kind.
     pub(crate) fn in_use(&self, kind: FrameKind) -> u64 {
         self.in_use[kind as usize].load(SeqCst).max(0) as u64
     }
@@ -228,7 +232,7 @@ impl Buddy {
     /// Free frames.
     pub(crate) fn free_frames(&self) -> u64 {
         let cached: usize = self.pcp.iter().map(|p| p.lock("pcp").len()).sum();
-        self.free.lock("buddy").frames() + cached as u64
+        self.free.lock("buddy").frames() + ((cached as u64) << self.page_order)
     }
 }
 
@@ -242,9 +246,9 @@ mod tests {
         let (first, end) = (300, 3001);
         for seed in 0..20 {
             let mut rng = Rng(seed);
-            let pages = Pages::new(4096).unwrap();
+            let pages = Pages::new(4096, 0).unwrap();
             let stats = Stats::default();
-            let b = Buddy::new(first, end, 2);
+            let b = Buddy::new(first, end, 0, 2);
             let mut used = vec![false; 4096];
             let mut blocks: Vec<(Pfn, u32)> = Vec::new();
             for _ in 0..3000 {
@@ -289,9 +293,9 @@ mod tests {
 
     #[test]
     fn failures_as_planned() {
-        let pages = Pages::new(4096).unwrap();
+        let pages = Pages::new(4096, 0).unwrap();
         let stats = Stats::default();
-        let b = Buddy::new(256, 4096, 1);
+        let b = Buddy::new(256, 4096, 0, 1);
         let mut try_it = |gfp| b.alloc(&pages, &stats, 0, gfp, FrameKind::Anon, "test").is_ok();
         b.set_failures(Failures::Nth { n: 2, only: Some(Gfp::Nowait) });
         assert_eq!(

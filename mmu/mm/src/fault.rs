@@ -1,15 +1,16 @@
 //! Page faults.
 
+use crate::arch::{Arch, FaultInfo, How, Need, PteFormat, Soft};
 use crate::buddy::Gfp;
 use crate::error::{MmError, Result, broken};
 use crate::mm::{Mm, Space};
 use crate::page::{FrameKind, flag};
-use crate::pgtable::{PteLock, SwPte, TASK_SIZE, soft};
+use crate::pgtable::PteLock;
 use crate::vma::{Contents, Prot, STACK_GUARD_GAP, VmFlags, Vma};
-use racewalk_cpu::{Access, Fault};
+use racewalk_cpu::Access;
 use racewalk_ram::{Paddr, Pfn, Vaddr};
 use racewalk_sched::point;
-use racewalk_walk::s390x::Reason;
+use racewalk_walk::hardware::Hardware;
 
 /// Signal numbers and codes (the same on s390x, PowerPC and SPARC unless said otherwise).
 pub mod signo {
@@ -53,15 +54,6 @@ impl std::fmt::Display for Signal {
     }
 }
 
-/// What an access needs of the mapping.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Need {
-    /// Any permission: on s390x a page that can be executed or written can be read.
-    Any,
-    Write,
-    Exec,
-}
-
 enum Step {
     Done,
     /// Look again: the stack may have to grow first.
@@ -69,39 +61,35 @@ enum Step {
     Signal(u32, u32, &'static str),
 }
 
-impl Mm {
+impl<A: Arch> Mm<A> {
     /// Resolves a fault of a program in this space, or says which signal it gets. A fault that another CPU has
     /// resolved meanwhile is no fault.
-    pub fn handle_fault(&self, fault: &Fault) -> Result<(), Signal> {
-        let need = match (fault.reason, fault.access) {
-            (Reason::InstructionExecution, _) => Need::Exec,
-            (Reason::DatProtection, _) | (_, Access::Store) => Need::Write,
-            _ => Need::Any,
-        };
-        if matches!(fault.reason, Reason::Addressing | Reason::TranslationSpecification) {
-            // Only broken tables do that.
+    pub fn handle_fault(&self, fault: &<A::Hw as Hardware>::Fault) -> Result<(), Signal> {
+        let info = A::fault(fault);
+        if info.corrupt {
             self.kernel()
                 .report(MmError::Broken { rule: 0, text: format!("{fault}: a page table is corrupt") });
         }
-        self.resolve(fault.vaddr, need)
+        self.resolve(&info)
     }
 
     /// Makes the page at `va` accessible, as a fault would.
     pub fn fault_in(&self, va: Vaddr, access: Access) -> Result<(), Signal> {
-        self.resolve(va, if access == Access::Store { Need::Write } else { Need::Any })
+        self.resolve(&FaultInfo { vaddr: va, need: access.into(), corrupt: false })
     }
 
-    fn resolve(&self, va: Vaddr, need: Need) -> Result<(), Signal> {
+    pub(crate) fn resolve(&self, info: &FaultInfo) -> Result<(), Signal> {
         let k = self.kernel();
+        let (page, need) = (info.vaddr.0 & !(k.page_size() - 1), info.need);
         k.stats.faults.bump();
         point("fault");
         let mut grown = false;
         let (number, code, why) = loop {
-            match self.fault_step(va.page().0, need) {
+            match self.fault_step(page, need) {
                 Ok(Step::Done) => return Ok(()),
                 Ok(Step::Grow) if !grown => {
                     grown = true;
-                    if let Err(why) = self.grow_stack(va.page().0) {
+                    if let Err(why) = self.grow_stack(page) {
                         break (signo::SIGSEGV, signo::SEGV_MAPERR, why.to_string());
                     }
                 }
@@ -116,8 +104,8 @@ impl Mm {
             }
         };
         k.stats.faults_signal.bump();
-        let why = format!("{why}; {}", self.describe(va.0));
-        Err(Signal { number, code, addr: va.page().0, why })
+        let why = format!("{why}; {}", self.describe(info.vaddr.0));
+        Err(Signal { number, code, addr: page, why })
     }
 
     fn fault_step(&self, va: u64, need: Need) -> Result<Step> {
@@ -125,7 +113,7 @@ impl Mm {
         let space = self.space.read("mmap_lock");
         let Some(vma) = space.vmas.find(va) else {
             let stack = space.vmas.find_or_next(va).is_some_and(|v| v.flags.contains(VmFlags::GROWSDOWN));
-            return Ok(if stack && va < TASK_SIZE {
+            return Ok(if stack && va < A::TASK_SIZE {
                 Step::Grow
             } else {
                 Step::Signal(signo::SIGSEGV, signo::SEGV_MAPERR, "nothing is mapped there")
@@ -160,7 +148,7 @@ impl Mm {
     }
 
     /// Hooks `pte` in where there is nothing yet; takes over the reference to its frame.
-    fn install(&self, pmd: Paddr, va: Vaddr, pte: SwPte) -> Result<()> {
+    fn install(&self, pmd: Paddr, va: Vaddr, pte: A::Pte) -> Result<()> {
         let k = self.kernel();
         let page = (!pte.special()).then(|| pte.frame());
         let locked = match self.lock_pte(pmd, va) {
@@ -180,11 +168,11 @@ impl Mm {
         if let Some(p) = page {
             k.add_rmap(self, p)?;
         }
-        k.set_pte(locked.pte, pte.0)
+        A::set_pte(k, locked.pte, pte.raw())
     }
 
     /// The entry for `va`, locked; the table is made if there is none.
-    fn lock_pte(&self, pmd: Paddr, va: Vaddr) -> Result<PteLock<'_>> {
+    fn lock_pte(&self, pmd: Paddr, va: Vaddr) -> Result<PteLock<'_, A>> {
         loop {
             self.kernel().pte_alloc(self, pmd)?;
             if let Some(l) = self.kernel().pte_map_lock(pmd, va)? {
@@ -198,10 +186,10 @@ impl Mm {
         let pte = if write {
             k.stats.faults_anonymous.bump();
             let page = k.alloc_zeroed("an anonymous page")?;
-            SwPte::new(page, vma.prot, false).with(soft::YOUNG | soft::DIRTY | soft::WRITE)
+            A::Pte::new(page, vma.prot, false).with(Soft::YOUNG | Soft::DIRTY | Soft::WRITE)
         } else {
             k.stats.faults_zero_page.bump();
-            SwPte::new(k.zero_page, vma.prot, false).with(soft::YOUNG | soft::SPECIAL)
+            A::Pte::new(k.zero_page, vma.prot, false).with(Soft::YOUNG | Soft::SPECIAL)
         };
         self.install(pmd, va, pte)
     }
@@ -212,7 +200,7 @@ impl Mm {
             k.stats.faults_file_cow.bump();
             let new = self.copy_of(page);
             k.put_page(page)?;
-            let pte = SwPte::new(new?, vma.prot, false).with(soft::YOUNG | soft::DIRTY | soft::WRITE);
+            let pte = A::Pte::new(new?, vma.prot, false).with(Soft::YOUNG | Soft::DIRTY | Soft::WRITE);
             return self.install(pmd, va, pte);
         }
         if vma.is_shared() {
@@ -223,8 +211,8 @@ impl Mm {
         } else {
             k.stats.faults_file_read.bump()
         }
-        let dirty = if write { soft::DIRTY } else { 0 };
-        self.install(pmd, va, SwPte::new(page, vma.prot, vma.is_shared()).with(soft::YOUNG | dirty))
+        let dirty = if write { Soft::DIRTY } else { Soft::NONE };
+        self.install(pmd, va, A::Pte::new(page, vma.prot, vma.is_shared()).with(Soft::YOUNG | dirty))
     }
 
     /// An anonymous page with the contents of `page`.
@@ -233,16 +221,16 @@ impl Mm {
         let new = k.alloc(0, Gfp::Kernel, FrameKind::Anon, "a copy of a page")?;
         k.kmem.pages.set_flag(new, flag::ANON)?;
         point("cow.copy");
-        k.ram.copy_frame(new, page)?;
+        k.copy_page(new, page)?;
         k.stats.cow_copies.bump();
         Ok(new)
     }
 
     /// The entry is not empty: young or dirty bits, or a write to a protected page.
-    fn present_fault(&self, vma: &Vma, pmd: Paddr, va: Vaddr, seen: SwPte, write: bool) -> Result<()> {
+    fn present_fault(&self, vma: &Vma, pmd: Paddr, va: Vaddr, seen: A::Pte, write: bool) -> Result<()> {
         let k = self.kernel();
         if !seen.present() {
-            return broken(9, format!("entry {:#x} for {va:?} is neither empty nor present", seen.0));
+            return broken(9, format!("entry {:#x} for {va:?} is neither empty nor present", seen.raw()));
         }
         let Some(l) = k.pte_map_lock(pmd, va)? else { return Ok(()) };
         if l.load()? != seen {
@@ -255,13 +243,13 @@ impl Mm {
         if write {
             vma.mark_dirty(va.0);
         }
-        let new = seen.with(soft::YOUNG | if write { soft::DIRTY } else { 0 });
+        let new = seen.with(Soft::YOUNG | if write { Soft::DIRTY } else { Soft::NONE });
         if new == seen {
             k.stats.faults_spurious.bump();
             return Ok(());
         }
         k.stats.faults_access_flags.bump();
-        k.pte_xchg_direct(self, va, l.pte, new.0)?;
+        k.ptep_xchg(self, va, l.pte, new, How::Direct)?;
         Ok(())
     }
 
@@ -271,20 +259,20 @@ impl Mm {
         vma: &Vma,
         pmd: Paddr,
         va: Vaddr,
-        seen: SwPte,
-        l: PteLock<'_>,
+        seen: A::Pte,
+        l: PteLock<'_, A>,
     ) -> Result<()> {
         let k = self.kernel();
         let pages = &k.kmem.pages;
         k.stats.faults_write_protect.bump();
         let old = seen.frame();
-        let writable = soft::YOUNG | soft::DIRTY | soft::WRITE;
+        let writable = Soft::YOUNG | Soft::DIRTY | Soft::WRITE;
         if !seen.special() {
             let sole = pages.flags(old)? & flag::ANON != 0 && pages.refcount(old)? == 1;
             if sole || vma.is_shared() {
                 vma.mark_dirty(va.0);
                 k.stats.cow_reused.bump();
-                k.pte_xchg_direct(self, va, l.pte, seen.with(writable).0)?;
+                k.ptep_xchg(self, va, l.pte, seen.with(writable), How::Direct)?;
                 return Ok(());
             }
             pages.get_page(old)?;
@@ -293,8 +281,8 @@ impl Mm {
         let new = if seen.special() { k.alloc_zeroed("an anonymous page") } else { self.copy_of(old) };
         let done = new.and_then(|new| match k.pte_map_lock(pmd, va)? {
             Some(l) if l.load()? == seen => {
-                let pte = SwPte::new(new, vma.prot, false).with(writable);
-                k.pte_xchg_direct(self, va, l.pte, pte.0)?;
+                let pte = A::Pte::new(new, vma.prot, false).with(writable);
+                k.ptep_xchg(self, va, l.pte, pte, How::Direct)?;
                 k.add_rmap(self, new)?;
                 if !seen.special() {
                     k.remove_rmap(self, old)?;

@@ -1,17 +1,19 @@
 //! What file mappings map, and the page cache in front of it.
 
+use crate::arch::Arch;
 use crate::buddy::Gfp;
 use crate::error::{Errno, MmError, Result};
 use crate::kernel::Kernel;
+use crate::memory::Memory;
 use crate::page::{FrameKind, flag};
-use racewalk_ram::{PAGE_SIZE, Pfn};
+use racewalk_ram::Pfn;
 use racewalk_sched::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Bytes that can be mapped: a file of whoever uses the mm.
 pub trait Backing: Send + Sync {
-    /// Fills `buf` (4096 bytes, zero before) with page `index`. An error becomes SIGBUS.
+    /// Fills `buf` (one page, zero before) with page `index`. An error becomes SIGBUS.
     fn read_page(&self, index: u64, buf: &mut [u8]) -> Result<(), Errno>;
     /// Writes the first bytes of page `index` back: as many as the file has there.
     fn write_page(&self, index: u64, bytes: &[u8]) -> Result<(), Errno> {
@@ -30,7 +32,7 @@ pub trait Backing: Send + Sync {
 
 /// A file with its cached pages. Mappings of the same `FileObject` share clean pages.
 pub struct FileObject {
-    kernel: Arc<Kernel>,
+    memory: Arc<Memory>,
     /// `None`: shared anonymous memory, zero at first.
     backing: Option<Arc<dyn Backing>>,
     cache: Mutex<BTreeMap<u64, Pfn>>,
@@ -47,18 +49,18 @@ impl std::fmt::Debug for FileObject {
 
 impl FileObject {
     /// A file to map.
-    pub fn new(kernel: &Arc<Kernel>, backing: Arc<dyn Backing>) -> Arc<FileObject> {
-        Self::make(kernel, Some(backing))
+    pub fn new<A: Arch>(kernel: &Kernel<A>, backing: Arc<dyn Backing>) -> Arc<FileObject> {
+        Self::make(kernel.memory(), Some(backing))
     }
 
     /// Shared anonymous memory (`/dev/zero (deleted)`).
-    pub(crate) fn shmem(kernel: &Arc<Kernel>) -> Arc<FileObject> {
-        Self::make(kernel, None)
+    pub(crate) fn shmem(memory: &Arc<Memory>) -> Arc<FileObject> {
+        Self::make(memory, None)
     }
 
-    fn make(kernel: &Arc<Kernel>, backing: Option<Arc<dyn Backing>>) -> Arc<FileObject> {
+    fn make(memory: &Arc<Memory>, backing: Option<Arc<dyn Backing>>) -> Arc<FileObject> {
         Arc::new(FileObject {
-            kernel: kernel.clone(),
+            memory: memory.clone(),
             backing,
             cache: Mutex::default(),
             dirty: Mutex::default(),
@@ -70,6 +72,11 @@ impl FileObject {
         self.backing.as_ref().map_or("/dev/zero (deleted)".into(), |b| b.name())
     }
 
+    /// log2 of the bytes of a page.
+    pub(crate) fn page_shift(&self) -> u32 {
+        self.memory.page_shift()
+    }
+
     /// Device and inode.
     pub fn id(&self) -> (u32, u32, u64) {
         self.backing.as_ref().map_or((0, 1, 0), |b| b.id())
@@ -77,10 +84,10 @@ impl FileObject {
 
     /// Page `index` with a reference for the caller; `None` beyond the end, or if it cannot be read.
     pub(crate) fn page(&self, index: u64) -> Result<Option<Pfn>> {
-        if self.backing.as_ref().is_some_and(|b| index >= b.size().div_ceil(PAGE_SIZE)) {
+        if self.backing.as_ref().is_some_and(|b| index >= b.size().div_ceil(self.memory.page_size())) {
             return Ok(None);
         }
-        let k = &self.kernel;
+        let k = &self.memory;
         {
             let cache = self.cache.lock("pagecache");
             if let Some(&p) = cache.get(&index) {
@@ -91,9 +98,9 @@ impl FileObject {
         let new = k.alloc(0, Gfp::Kernel, FrameKind::Cache, "the page cache")?;
         k.kmem.pages.set_flag(new, flag::CACHE)?;
         match &self.backing {
-            None => k.ram.fill(new.paddr(), 0, PAGE_SIZE)?,
+            None => k.ram.fill(new.paddr(), 0, self.memory.page_size())?,
             Some(b) => {
-                let mut buf = vec![0; PAGE_SIZE as usize];
+                let mut buf = vec![0; self.memory.page_size() as usize];
                 if b.read_page(index, &mut buf).is_err() {
                     k.put_page(new)?;
                     return Ok(None);
@@ -130,10 +137,11 @@ impl FileObject {
         let mut result = Ok(());
         for index in pages {
             let Some(page) = self.cached(index)? else { continue };
-            let size = backing.size().saturating_sub(index * PAGE_SIZE).min(PAGE_SIZE);
+            let size =
+                backing.size().saturating_sub(index * self.memory.page_size()).min(self.memory.page_size());
             let mut buf = vec![0; size as usize];
-            let read = self.kernel.ram.read(page.paddr(), &mut buf);
-            self.kernel.put_page(page)?;
+            let read = self.memory.ram.read(page.paddr(), &mut buf);
+            self.memory.put_page(page)?;
             read?;
             if !buf.is_empty()
                 && let Err(e) = backing.write_page(index, &buf)
@@ -149,7 +157,7 @@ impl FileObject {
     fn cached(&self, index: u64) -> Result<Option<Pfn>> {
         let cache = self.cache.lock("pagecache");
         let Some(&p) = cache.get(&index) else { return Ok(None) };
-        self.kernel.kmem.pages.get_page(p)?;
+        self.memory.kmem.pages.get_page(p)?;
         Ok(Some(p))
     }
 
@@ -158,11 +166,11 @@ impl FileObject {
         let mut at = 0;
         while at < bytes.len() {
             let pos = offset + at as u64;
-            let within = pos % PAGE_SIZE;
-            let n = ((PAGE_SIZE - within) as usize).min(bytes.len() - at);
-            if let Some(page) = self.cached(pos / PAGE_SIZE)? {
-                let written = self.kernel.ram.write(page.paddr().offset(within), &bytes[at..at + n]);
-                self.kernel.put_page(page)?;
+            let within = pos % self.memory.page_size();
+            let n = ((self.memory.page_size() - within) as usize).min(bytes.len() - at);
+            if let Some(page) = self.cached(pos / self.memory.page_size())? {
+                let written = self.memory.ram.write(page.paddr().offset(within), &bytes[at..at + n]);
+                self.memory.put_page(page)?;
                 written?;
             }
             at += n;
@@ -173,18 +181,19 @@ impl FileObject {
     /// The file has `size` bytes now: drops cached pages beyond, and zeroes what is behind the end in the last one.
     /// Mappings keep theirs until [`Mm::truncate_object`](crate::Mm::truncate_object).
     pub fn truncate(&self, size: u64) -> Result<()> {
-        let end = size.div_ceil(PAGE_SIZE);
+        let end = size.div_ceil(self.memory.page_size());
         let gone = self.cache.lock("pagecache").split_off(&end);
         drop(self.dirty.lock("pagecache.dirty").split_off(&end));
         for p in gone.into_values() {
-            self.kernel.put_page(p)?;
+            self.memory.put_page(p)?;
         }
-        let within = size % PAGE_SIZE;
+        let within = size % self.memory.page_size();
         if within != 0
-            && let Some(page) = self.cached(size / PAGE_SIZE)?
+            && let Some(page) = self.cached(size / self.memory.page_size())?
         {
-            let filled = self.kernel.ram.fill(page.paddr().offset(within), 0, PAGE_SIZE - within);
-            self.kernel.put_page(page)?;
+            let filled =
+                self.memory.ram.fill(page.paddr().offset(within), 0, self.memory.page_size() - within);
+            self.memory.put_page(page)?;
             filled?;
         }
         Ok(())
@@ -197,8 +206,8 @@ impl Drop for FileObject {
         let _ = self.write_back(0, u64::MAX);
         let cache = std::mem::take(self.cache.get_mut());
         for p in cache.into_values() {
-            if let Err(e) = self.kernel.put_page(p) {
-                self.kernel.report(e);
+            if let Err(e) = self.memory.put_page(p) {
+                self.memory.report(e);
             }
         }
     }

@@ -1,21 +1,18 @@
 //! The machine-wide part of the hosted kernel.
 
-use crate::buddy::{Buddy, Failures, Gfp};
+use crate::arch::{Arch, S390x};
+use crate::buddy::Gfp;
 use crate::error::{MmError, Result};
 use crate::frag::{self, Frag, Scheme};
-use crate::kmem::Kmem;
+use crate::memory::Memory;
 use crate::mm::Mm;
-use crate::page::{FrameKind, Pages, flag};
+use crate::page::FrameKind;
 use crate::rcu::Rcu;
-use crate::slab::Slab;
-use crate::stats::Stats;
 use racewalk_cpu::Cpus;
-use racewalk_ram::{PAGE_SIZE, Pfn, Ram};
-use racewalk_sched::{Mutex, controlled};
-use racewalk_walk::s390x::Asce;
-use racewalk_walk::s390x::entry::TableType;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, PoisonError};
+use racewalk_ram::{PAGE_SIZE, Paddr, Pfn, Ram};
+use racewalk_sched::Mutex;
+use std::ops::Deref;
+use std::sync::Arc;
 
 /// CPUs that fit the attach masks.
 pub const MAX_CPUS: u32 = 256;
@@ -78,7 +75,7 @@ impl Default for Config {
     }
 }
 
-/// Frames in use, by kind.
+/// Pages in use, by kind.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Ledger {
     /// Anonymous memory.
@@ -87,8 +84,8 @@ pub struct Ledger {
     pub cache: u64,
     /// Pages of PTE tables.
     pub pte_pages: u64,
-    /// Frames of region and segment tables, four each; the kernel's own empty table is not counted.
-    pub crst_frames: u64,
+    /// Pages of upper tables; the kernel's own empty table is not counted.
+    pub upper_pages: u64,
     /// Batches of tables that wait for a grace period.
     pub batches: u64,
     /// Address spaces.
@@ -102,176 +99,98 @@ impl Ledger {
     }
 }
 
-/// The hosted kernel.
-pub struct Kernel {
-    pub(crate) ram: Arc<Ram>,
-    pub(crate) cpus: Arc<Cpus>,
+/// The hosted kernel on a machine of architecture `A`.
+pub struct Kernel<A: Arch = S390x> {
+    memory: Arc<Memory>,
+    pub(crate) cpus: Arc<Cpus<A::Hw>>,
     pub(crate) config: Config,
-    pub(crate) kmem: Kmem,
-    pub(crate) buddy: Buddy,
     pub(crate) rcu: Rcu,
-    pub(crate) stats: Stats,
-    pub(crate) frag: Box<dyn Frag>,
+    pub(crate) frag: Box<dyn Frag<A>>,
     pub(crate) zero_page: Pfn,
-    /// What CPUs run whose task has no address space: a region-third table with no valid entry.
-    pub(crate) idle_asce: Asce,
+    /// What CPUs run whose task has no address space: a top table with no valid entry.
+    pub(crate) idle: Paddr,
     /// Whose address space each CPU runs.
-    pub(crate) active: Box<[Mutex<Option<Arc<Mm>>>]>,
-    // A host lock, held for one operation.
-    findings: std::sync::Mutex<Vec<MmError>>,
-    found: AtomicBool,
+    pub(crate) active: Box<[Mutex<Option<Arc<Mm<A>>>>]>,
 }
 
-impl std::fmt::Debug for Kernel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Kernel({}, {} cpus)", self.config.scheme.name(), self.cpus.count())
+impl<A: Arch> Deref for Kernel<A> {
+    type Target = Memory;
+    fn deref(&self) -> &Memory {
+        &self.memory
     }
 }
 
-impl Kernel {
+impl<A: Arch> std::fmt::Debug for Kernel<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kernel({}, {}, {} cpus)", A::NAME, self.config.scheme.name(), self.cpus.count())
+    }
+}
+
+impl<A: Arch> Kernel<A> {
     /// Boots the kernel on a machine: takes all its memory, and loads an empty address space on every CPU.
-    pub fn new(ram: Arc<Ram>, cpus: Arc<Cpus>, config: Config) -> Result<Arc<Kernel>> {
-        let frames = ram.size() / PAGE_SIZE;
+    pub fn new(ram: Arc<Ram>, cpus: Arc<Cpus<A::Hw>>, config: Config) -> Result<Arc<Kernel<A>>> {
+        let page = 1 << A::PAGE_SHIFT;
         let n = cpus.count();
         if n > MAX_CPUS {
             return Err(MmError::Config(format!("{n} CPUs; at most {MAX_CPUS} are supported")));
         }
-        let first = config.reserved / PAGE_SIZE;
-        if !config.reserved.is_multiple_of(PAGE_SIZE) || first < 2 || first + 64 > frames {
+        let size = ram.size();
+        if !config.reserved.is_multiple_of(page)
+            || config.reserved < 2 * PAGE_SIZE
+            || config.reserved.checked_add(64 * page).is_none_or(|end| end > size)
+        {
             return Err(MmError::Config(format!(
-                "{:#x} reserved bytes of {:#x}; wanted a multiple of 4096 that leaves at least 256 KiB",
+                "{:#x} reserved bytes of {size:#x}; wanted a multiple of {page}, at least {}, that leaves at least {} KiB",
                 config.reserved,
-                ram.size()
+                2 * PAGE_SIZE,
+                64 * page >> 10
             )));
         }
-        let frag = frag::of(config.scheme)?;
+        let frag = frag::of::<A>(config.scheme)?;
+        let reserved = config.reserved / PAGE_SIZE;
+        let memory = Arc::new(Memory::new(ram, A::PAGE_SHIFT, reserved, config.max_mms, n)?);
         let mut k = Kernel {
-            kmem: Kmem { ram: ram.clone(), pages: Pages::new(frames)?, slab: Slab::new(config.max_mms)? },
-            buddy: Buddy::new(first, frames, n),
             rcu: Rcu::new(n),
-            stats: Stats::default(),
             frag,
             zero_page: Pfn(0),
-            idle_asce: Asce(0),
+            idle: Paddr(0),
             active: (0..n).map(|_| Mutex::new(None)).collect(),
-            findings: Default::default(),
-            found: AtomicBool::new(false),
-            ram,
+            memory,
             cpus,
             config,
         };
-        for f in 0..first {
-            k.kmem.pages.prepare(Pfn(f), 0, FrameKind::Reserved)?;
-            k.kmem.pages.set_flag(Pfn(f), flag::RESERVED)?;
-        }
         k.zero_page = k.alloc(0, Gfp::Kernel, FrameKind::Reserved, "the zero page")?;
-        k.ram.fill(k.zero_page.paddr(), 0, PAGE_SIZE)?;
-        let table = k.crst_alloc(TableType::Region3, FrameKind::Reserved)?;
-        k.idle_asce = Asce::new(table, TableType::Region3, 3);
+        k.ram.fill(k.zero_page.paddr(), 0, page)?;
+        k.idle = k.upper_alloc(0, FrameKind::Reserved)?;
         for cpu in 0..n {
-            k.cpus.load_asce(cpu, k.idle_asce.0);
+            A::load(&k.cpus, cpu, None, k.idle);
         }
         Ok(Arc::new(k))
     }
 
+    /// Memory and its books, without the architecture.
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
     /// How it was set up.
     pub fn config(&self) -> &Config {
         &self.config
     }
-    /// The machine's memory.
-    pub fn ram(&self) -> &Arc<Ram> {
-        &self.ram
-    }
     /// The machine's processors.
-    pub fn cpus(&self) -> &Arc<Cpus> {
+    pub fn cpus(&self) -> &Arc<Cpus<A::Hw>> {
         &self.cpus
-    }
-    /// What the mm did so far.
-    pub fn stats(&self) -> &Stats {
-        &self.stats
-    }
-    /// The page records.
-    pub fn pages(&self) -> &Pages {
-        &self.kmem.pages
-    }
-    /// Free frames.
-    pub fn free_frames(&self) -> u64 {
-        self.buddy.free_frames()
-    }
-    /// Makes allocations fail from now on.
-    pub fn set_failures(&self, plan: Failures) {
-        self.buddy.set_failures(plan);
     }
 
     /// What is in use now.
     pub fn ledger(&self) -> Ledger {
+        let in_use = |kind| self.buddy.in_use(kind);
         Ledger {
-            anon: self.buddy.in_use(FrameKind::Anon),
-            cache: self.buddy.in_use(FrameKind::Cache),
-            pte_pages: self.buddy.in_use(FrameKind::PteTables),
-            crst_frames: self.buddy.in_use(FrameKind::CrstTable),
-            batches: self.buddy.in_use(FrameKind::TableBatch),
+            anon: in_use(FrameKind::Anon),
+            cache: in_use(FrameKind::Cache),
+            pte_pages: in_use(FrameKind::PteTables),
+            upper_pages: in_use(FrameKind::UpperTable),
+            batches: in_use(FrameKind::TableBatch),
             mms: self.kmem.slab.live() as u64,
         }
-    }
-
-    /// Notes a finding. In a controlled run the schedule ends with it.
-    pub(crate) fn report(&self, e: MmError) {
-        self.findings.lock().unwrap_or_else(PoisonError::into_inner).push(e);
-        self.found.store(true, SeqCst);
-        if controlled::active() {
-            controlled::cancel();
-        }
-    }
-
-    /// Notes `r`'s error if it is a finding, and hands `r` on.
-    pub(crate) fn note<T>(&self, r: Result<T>) -> Result<T> {
-        match r {
-            Err(e) if e.is_finding() => {
-                let copy = MmError::Reported(e.to_string());
-                self.report(e);
-                Err(copy)
-            }
-            r => r,
-        }
-    }
-
-    /// Whether a broken invariant, or a wild or stale pointer was found.
-    pub fn has_findings(&self) -> bool {
-        self.found.load(SeqCst)
-    }
-
-    /// Takes what was found so far.
-    pub fn take_findings(&self) -> Vec<MmError> {
-        self.found.store(false, SeqCst);
-        std::mem::take(&mut *self.findings.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    pub(crate) fn alloc(&self, order: u32, gfp: Gfp, kind: FrameKind, what: &'static str) -> Result<Pfn> {
-        self.buddy.alloc(&self.kmem.pages, &self.stats, order, gfp, kind, what)
-    }
-
-    pub(crate) fn free(&self, pfn: Pfn, order: u32) -> Result<()> {
-        self.buddy.free(&self.kmem.pages, &self.stats, pfn, order)
-    }
-
-    /// A zeroed frame of user memory.
-    pub(crate) fn alloc_zeroed(&self, what: &'static str) -> Result<Pfn> {
-        let p = self.alloc(0, Gfp::Kernel, FrameKind::Anon, what)?;
-        self.ram.fill(p.paddr(), 0, PAGE_SIZE)?;
-        self.kmem.pages.set_flag(p, flag::ANON)?;
-        Ok(p)
-    }
-
-    /// Drops a reference to a frame of user memory; the last one frees it.
-    pub(crate) fn put_page(&self, pfn: Pfn) -> Result<()> {
-        racewalk_sched::point("page.put");
-        if self.kmem.pages.put_testzero(pfn)? {
-            if self.kmem.pages.mapcount(pfn)? != -1 {
-                return crate::error::broken(19, format!("frame {pfn:?} is freed while it is mapped"));
-            }
-            self.free(pfn, 0)?;
-        }
-        Ok(())
     }
 }

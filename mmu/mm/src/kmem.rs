@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn lists_through_page_records() {
         let ram = Arc::new(Ram::new(1 << 24).unwrap());
-        let k = Kmem { ram, pages: Pages::new(4096).unwrap(), slab: Slab::new(4).unwrap() };
+        let k = Kmem { ram, pages: Pages::new(4096, 0).unwrap(), slab: Slab::new(4).unwrap() };
         let head = Kva(k.slab.alloc("t").unwrap().0 + 8);
         k.list_init(head).unwrap();
         let [a, b, c] = [5, 6, 7].map(|f| Pages::lru(Pfn(f)));

@@ -80,6 +80,11 @@ pub fn text(id: u16) -> Kva {
     Kva(TEXT + id as u64 * 16)
 }
 
+/// The slot that a pointer to a slab object names.
+pub(crate) fn slot(kva: Kva) -> u32 {
+    ((kva.0 & 0xffff_ffff) / SLOT) as u32
+}
+
 /// The address of a slab object.
 pub(crate) fn slab(slot: u32, generation: u16) -> Kva {
     Kva(SLAB | (generation as u64) << 32 | (slot as u64 * SLOT))

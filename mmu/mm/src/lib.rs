@@ -11,17 +11,20 @@
 //! schemes other than `s390-66`, reclaim, and storage keys.
 #![forbid(unsafe_code)]
 
+pub mod arch;
 mod buddy;
+mod context;
 mod errno;
 mod error;
 mod fault;
 mod file;
-mod frag;
-mod gather;
+pub mod frag;
+pub mod gather;
 mod kernel;
 mod kmem;
 pub mod layout;
 mod lockword;
+mod memory;
 mod mm;
 mod mmap;
 pub mod page;
@@ -34,7 +37,6 @@ pub mod stats;
 mod testing;
 #[cfg(test)]
 mod tests;
-mod tlb;
 mod uaccess;
 pub mod vma;
 
@@ -44,9 +46,9 @@ pub use fault::{Signal, signo};
 pub use file::{Backing, Bytes, FileObject};
 pub use frag::Scheme;
 pub use kernel::{Config, GatherMode, Kernel, Ledger, MAX_CPUS, Unhook};
+pub use memory::Memory;
 pub use mm::{Mm, MmCounters};
 pub use mmap::{madv, mremap};
 pub use page::FrameKind;
-pub use pgtable::TASK_SIZE;
 pub use rcu::{RcuReader, RcuState};
 pub use vma::{MapFlags, Prot};

@@ -1,16 +1,15 @@
 //! An address space.
 
+use crate::arch::{Arch, S390x};
+use crate::context;
 use crate::error::Result;
 use crate::gather::Gather;
 use crate::kernel::Kernel;
 use crate::page::FrameKind;
-use crate::pgtable::TASK_SIZE;
-use crate::tlb;
 use crate::vma::VmaTree;
 use racewalk_ram::{Kva, Paddr};
 use racewalk_sched::{RwLock, point, this_cpu};
 use racewalk_walk::s390x::Asce;
-use racewalk_walk::s390x::entry::TableType;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
@@ -26,8 +25,6 @@ pub(crate) mod mmw {
     pub(crate) const FLUSH_MM: usize = 5;
     /// `mm->page_table_lock`.
     pub(crate) const PAGE_TABLE_LOCK: usize = 6;
-    /// The ASCE.
-    pub(crate) const ASCE: usize = 7;
     /// CPUs that have the ASCE loaded, or are about to: four words.
     pub(crate) const ATTACH_MASK: usize = 8;
     /// CPUs whose TLB may hold entries of this space: four words.
@@ -51,25 +48,25 @@ pub(crate) struct Space {
 
 /// An address space. The handle keeps the object; what page records and lists point to is its slab slot, which
 /// goes at the end of [`exit`](Mm::exit), whoever still holds a handle.
-pub struct Mm {
-    kernel: Arc<Kernel>,
+pub struct Mm<A: Arch = S390x> {
+    kernel: Arc<Kernel<A>>,
     kva: Kva,
     pgd: Paddr,
-    asce: Asce,
+    context: A::Context,
     pub(crate) space: RwLock<Space>,
     exited: AtomicBool,
     dropped: AtomicBool,
 }
 
-impl std::fmt::Debug for Mm {
+impl<A: Arch> std::fmt::Debug for Mm<A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Mm({:#x})", self.kva)
     }
 }
 
-impl Kernel {
+impl<A: Arch> Kernel<A> {
     /// An empty address space.
-    pub fn mm_create(self: &Arc<Self>) -> Result<Arc<Mm>> {
+    pub fn mm_create(self: &Arc<Self>) -> Result<Arc<Mm<A>>> {
         let kva = self.kmem.slab.alloc("an address space")?;
         let made = self.mm_init(kva);
         if made.is_err() {
@@ -78,21 +75,20 @@ impl Kernel {
         self.note(made)
     }
 
-    fn mm_init(self: &Arc<Self>, kva: Kva) -> Result<Arc<Mm>> {
+    fn mm_init(self: &Arc<Self>, kva: Kva) -> Result<Arc<Mm<A>>> {
         self.kmem.list_init(Kva(kva.0 + mmw::PGTABLE_LIST as u64 * 8))?;
-        let pgd = self.crst_alloc(TableType::Region3, FrameKind::CrstTable)?;
-        // User spaces are private: no low-address protection.
-        let asce = Asce(Asce::new(pgd, TableType::Region3, 3).0 | Asce::P);
-        self.kmem.slab.object(kva)?[mmw::ASCE].store(asce.0, SeqCst);
+        let pgd = self.upper_alloc(0, FrameKind::UpperTable)?;
         // Below the stack: room for its limit and the guard gap, at least 128 MiB.
         let gap = (self.config.stack_limit + crate::vma::STACK_GUARD_GAP).max(128 << 20);
-        let mmap_base = TASK_SIZE.saturating_sub((gap + 4095) & !4095).max((TASK_SIZE / 6) & !4095);
+        let in_page = self.page_size() - 1;
+        let mmap_base =
+            A::TASK_SIZE.saturating_sub((gap + in_page) & !in_page).max((A::TASK_SIZE / 6) & !in_page);
         let space = Space { vmas: VmaTree::default(), mmap_base, start_brk: 0, brk: 0 };
         Ok(Arc::new(Mm {
             kernel: self.clone(),
             kva,
             pgd,
-            asce,
+            context: A::context(pgd, crate::layout::slot(kva)),
             space: RwLock::new(space),
             exited: AtomicBool::new(false),
             dropped: AtomicBool::new(false),
@@ -111,16 +107,23 @@ pub struct MmCounters {
     pub pte_tables: u64,
 }
 
-impl Mm {
-    /// The kernel it belongs to.
-    pub fn kernel(&self) -> &Arc<Kernel> {
-        &self.kernel
-    }
+impl Mm<S390x> {
     /// What CR1 holds while it runs.
     pub fn asce(&self) -> Asce {
-        self.asce
+        self.context
     }
-    /// Its region-third table.
+}
+
+impl<A: Arch> Mm<A> {
+    /// The kernel it belongs to.
+    pub fn kernel(&self) -> &Arc<Kernel<A>> {
+        &self.kernel
+    }
+    /// What the hardware has loaded while it runs.
+    pub fn context(&self) -> &A::Context {
+        &self.context
+    }
+    /// Its top table.
     pub(crate) fn pgd(&self) -> Paddr {
         self.pgd
     }
@@ -144,14 +147,14 @@ impl Mm {
 
     /// `cpu`, which runs the caller (or is idle), leaves the space it had and runs this one.
     pub fn switch_to(self: &Arc<Self>, cpu: u32) -> Result<()> {
-        self.kernel.note(self.kernel.switch_mm(cpu, Some(self)))
+        self.kernel.note(A::switch_mm(&self.kernel, cpu, Some(self)))
     }
 
     /// `cpu` runs no address space from here on, if it ran this one.
     pub fn detach(&self, cpu: u32) -> Result<()> {
         let mine =
             self.kernel.active[cpu as usize].lock("active").as_ref().is_some_and(|m| m.kva == self.kva);
-        if mine { self.kernel.note(self.kernel.switch_mm(cpu, None)) } else { Ok(()) }
+        if mine { self.kernel.note(A::switch_mm(&self.kernel, cpu, None)) } else { Ok(()) }
     }
 
     /// The process ends: all mappings and tables go. The current CPU is detached; the space itself goes when no
@@ -172,9 +175,9 @@ impl Mm {
 
     fn exit_mmap(&self) -> Result<()> {
         let mut space = self.space.write("mmap_lock");
-        let vmas = space.vmas.remove(0, TASK_SIZE);
+        let vmas = space.vmas.remove(0, A::TASK_SIZE);
         let mut g = Gather::new(&self.kernel, self);
-        self.unmap_vmas(&mut g, &vmas, 0, TASK_SIZE)?;
+        self.unmap_vmas(&mut g, &vmas, 0, A::TASK_SIZE)?;
         g.flush()
     }
 
@@ -185,17 +188,17 @@ impl Mm {
         }
         let w = self.words()?;
         point("mm.drop");
-        if tlb::attached(w) || self.dropped.swap(true, SeqCst) {
+        if context::attached(w) || self.dropped.swap(true, SeqCst) {
             return Ok(());
         }
         // CPUs that ran it before may still hold entries made from its tables.
-        self.kernel.flush_mm(self)?;
-        self.kernel.crst_free(self.pgd)?;
+        A::flush_mm(&self.kernel, self)?;
+        self.kernel.upper_free(0, self.pgd)?;
         self.kernel.kmem.slab.free(self.kva)
     }
 }
 
-impl Drop for Mm {
+impl<A: Arch> Drop for Mm<A> {
     fn drop(&mut self) {
         // A run that was cancelled leaves things as they are.
         if !std::thread::panicking() {

@@ -1,10 +1,10 @@
 //! mmap, munmap, mprotect, brk, madvise, mremap: with Linux's error numbers.
 
+use crate::arch::{Arch, PteFormat};
 use crate::error::{Errno, MmError, Result, sys};
 use crate::file::FileObject;
 use crate::gather::Gather;
 use crate::mm::{Mm, Space};
-use crate::pgtable::TASK_SIZE;
 use crate::vma::{Contents, MapFlags, Prot, VmFlags, Vma};
 use racewalk_cpu::Access;
 use racewalk_ram::Vaddr;
@@ -40,11 +40,17 @@ pub mod madv {
     pub const NOHUGEPAGE: u32 = 15;
 }
 
-fn page_align(len: u64) -> Option<u64> {
-    len.checked_add(4095).map(|l| l & !4095)
+fn page_align<A: Arch>(len: u64) -> Option<u64> {
+    let mask = (1 << A::PAGE_SHIFT) - 1;
+    len.checked_add(mask).map(|l| l & !mask)
 }
 
-impl Mm {
+impl<A: Arch> Mm<A> {
+    const PAGE: u64 = 1 << A::PAGE_SHIFT;
+    const IN_PAGE: u64 = Self::PAGE - 1;
+    /// Bytes that one PTE table covers.
+    const SEGMENT: u64 = A::LEVELS[A::LEVELS.len() - 2].span();
+
     /// `mmap(2)`. `file` is the object and the byte offset; without [`MapFlags::ANONYMOUS`] there must be one.
     ///
     /// The file counts as opened for reading: see [`mmap_file`](Self::mmap_file) for more.
@@ -86,16 +92,16 @@ impl Mm {
         (file, writable): (Option<(Arc<FileObject>, u64)>, bool),
     ) -> Result<(u64, u64)> {
         const OP: &str = "mmap";
-        if file.as_ref().is_some_and(|f| f.1 & 4095 != 0) {
+        if file.as_ref().is_some_and(|f| f.1 & Self::IN_PAGE != 0) {
             return sys(OP, Errno::EINVAL, "the offset is not a multiple of the page size");
         }
         if len == 0 {
             return sys(OP, Errno::EINVAL, "length zero");
         }
         let fixed = flags.contains(MapFlags::FIXED) || flags.contains(MapFlags::FIXED_NOREPLACE);
-        let Some(len) = page_align(len) else { return sys(OP, Errno::ENOMEM, "the length overflows") };
+        let Some(len) = page_align::<A>(len) else { return sys(OP, Errno::ENOMEM, "the length overflows") };
         if let Some((_, off)) = &file
-            && (off >> 12).checked_add(len >> 12).is_none_or(|e| e > 1 << 51)
+            && (off >> A::PAGE_SHIFT).checked_add(len >> A::PAGE_SHIFT).is_none_or(|e| e > 1 << 51)
         {
             return sys(OP, Errno::EOVERFLOW, "offset and length overflow");
         }
@@ -118,7 +124,7 @@ impl Mm {
         let contents = match (file, flags.contains(MapFlags::ANONYMOUS)) {
             (_, true) if shared => {
                 vm_flags = vm_flags | VmFlags::SHARED;
-                Contents::Object { file: FileObject::shmem(self.kernel()), pgoff: 0 }
+                Contents::Object { file: FileObject::shmem(self.kernel().memory()), pgoff: 0 }
             }
             (_, true) => Contents::Anonymous,
             (Some((file, offset)), false) => {
@@ -131,7 +137,7 @@ impl Mm {
                 if shared && !writable {
                     vm_flags = vm_flags | VmFlags::NO_MAY_WRITE;
                 }
-                Contents::Object { file, pgoff: offset >> 12 }
+                Contents::Object { file, pgoff: offset >> A::PAGE_SHIFT }
             }
             (None, false) => return sys(OP, Errno::ENODEV, "the file cannot be mapped"),
         };
@@ -161,11 +167,11 @@ impl Mm {
         fixed: bool,
     ) -> Result<u64> {
         let min = self.kernel().config().mmap_min_addr;
-        if len > TASK_SIZE {
+        if len > A::TASK_SIZE {
             return sys(op, Errno::ENOMEM, "longer than the address space");
         }
         if fixed {
-            if addr > TASK_SIZE - len {
+            if addr > A::TASK_SIZE - len {
                 // Linux would upgrade to four levels here.
                 return sys(
                     op,
@@ -173,7 +179,7 @@ impl Mm {
                     "beyond three levels of page tables (4 TiB); more is not modelled",
                 );
             }
-            if addr & 4095 != 0 {
+            if addr & Self::IN_PAGE != 0 {
                 return sys(op, Errno::EINVAL, "the address is not a multiple of the page size");
             }
             if addr < min {
@@ -181,16 +187,16 @@ impl Mm {
             }
             return Ok(addr);
         }
-        if let Some(hint) = page_align(addr).filter(|&h| addr != 0 && h <= TASK_SIZE - len) {
+        if let Some(hint) = page_align::<A>(addr).filter(|&h| addr != 0 && h <= A::TASK_SIZE - len) {
             let hint = hint.max(min);
-            if hint <= TASK_SIZE - len && space.vmas.fits(hint, len) {
+            if hint <= A::TASK_SIZE - len && space.vmas.fits(hint, len) {
                 return Ok(hint);
             }
         }
         let found = space
             .vmas
             .top_down(len, min, space.mmap_base)
-            .or_else(|| space.vmas.bottom_up(len, TASK_SIZE / 2, TASK_SIZE));
+            .or_else(|| space.vmas.bottom_up(len, A::TASK_SIZE / 2, A::TASK_SIZE));
         found.map_or_else(|| sys(op, Errno::ENOMEM, "no room in the address space"), Ok)
     }
 
@@ -204,7 +210,9 @@ impl Mm {
         name: &'static str,
     ) -> Result<()> {
         let mut space = self.space.write("mmap_lock");
-        let end = addr.checked_add(len).filter(|&e| e <= TASK_SIZE && (addr | len) & 4095 == 0 && len != 0);
+        let end = addr
+            .checked_add(len)
+            .filter(|&e| e <= A::TASK_SIZE && (addr | len) & Self::IN_PAGE == 0 && len != 0);
         let Some(end) = end else { return sys("map", Errno::EINVAL, "not a range of pages") };
         if space.vmas.any(addr, end) {
             return sys("map", Errno::EEXIST, "something is mapped there");
@@ -218,26 +226,26 @@ impl Mm {
     /// the address behind it.
     pub fn map_stack(&self, size: u64) -> Result<u64> {
         let mut space = self.space.write("mmap_lock");
-        let size = page_align(size.max(4096)).filter(|&s| s <= self.kernel().config().stack_limit);
+        let size = page_align::<A>(size.max(Self::PAGE)).filter(|&s| s <= self.kernel().config().stack_limit);
         let Some(size) = size else { return sys("map stack", Errno::ENOMEM, "larger than the limit") };
-        if space.vmas.any(TASK_SIZE - size, TASK_SIZE) {
+        if space.vmas.any(A::TASK_SIZE - size, A::TASK_SIZE) {
             return sys("map stack", Errno::EEXIST, "something is mapped there");
         }
         space.vmas.insert(Vma {
-            start: TASK_SIZE - size,
-            end: TASK_SIZE,
+            start: A::TASK_SIZE - size,
+            end: A::TASK_SIZE,
             prot: Prot::READ | Prot::WRITE,
             flags: VmFlags::GROWSDOWN,
             contents: Contents::Anonymous,
             name: Some("[stack]"),
         });
-        Ok(TASK_SIZE)
+        Ok(A::TASK_SIZE)
     }
 
     /// Takes pages and tables of detached mappings away; `floor` and `ceiling` are the neighbours that stay.
     pub(crate) fn unmap_vmas(
         &self,
-        g: &mut Gather<'_>,
+        g: &mut Gather<'_, A>,
         vmas: &[Vma],
         floor: u64,
         ceiling: u64,
@@ -264,7 +272,7 @@ impl Mm {
         }
         let vmas = space.vmas.remove(start, end);
         let floor = space.vmas.prev(start).map_or(0, |v| v.end);
-        let ceiling = space.vmas.find_or_next(end).map_or(TASK_SIZE, |v| v.start);
+        let ceiling = space.vmas.find_or_next(end).map_or(A::TASK_SIZE, |v| v.start);
         let mut g = Gather::new(self.kernel(), self);
         self.unmap_vmas(&mut g, &vmas, floor, ceiling)?;
         g.flush()
@@ -273,10 +281,10 @@ impl Mm {
     /// `munmap(2)`.
     pub fn munmap(&self, addr: u64, len: u64) -> Result<()> {
         const OP: &str = "munmap";
-        if addr & 4095 != 0 || addr > TASK_SIZE || len > TASK_SIZE - addr {
+        if addr & Self::IN_PAGE != 0 || addr > A::TASK_SIZE || len > A::TASK_SIZE - addr {
             return sys(OP, Errno::EINVAL, "not a range of pages of the address space");
         }
-        match page_align(len) {
+        match page_align::<A>(len) {
             None | Some(0) => sys(OP, Errno::EINVAL, "length zero"),
             Some(len) => {
                 let mut space = self.space.write("mmap_lock");
@@ -298,13 +306,13 @@ impl Mm {
             return sys(OP, Errno::EINVAL, "unknown protection bits");
         }
         let prot = Prot(prot.0 & 7);
-        if addr & 4095 != 0 {
+        if addr & Self::IN_PAGE != 0 {
             return sys(OP, Errno::EINVAL, "the address is not a multiple of the page size");
         }
         if len == 0 {
             return Ok(());
         }
-        let end = page_align(len).and_then(|l| addr.checked_add(l)).filter(|&e| e > addr);
+        let end = page_align::<A>(len).and_then(|l| addr.checked_add(l)).filter(|&e| e > addr);
         let Some(end) = end else { return sys(OP, Errno::ENOMEM, "the length overflows") };
         let mut space = self.space.write("mmap_lock");
         let mut at = addr;
@@ -323,7 +331,7 @@ impl Mm {
                     self.kernel().change_protection(self, &part, part.start, part.end)?;
                     space.vmas.insert(part);
                 }
-                self.kernel().flush_mm_lazy(self)?;
+                A::flush_mm_lazy(self.kernel(), self)?;
             }
             at = stop;
         }
@@ -333,7 +341,7 @@ impl Mm {
     /// Where the heap begins: behind the program's data. Rounded up to a page.
     pub fn set_brk_start(&self, addr: u64) {
         let mut space = self.space.write("mmap_lock");
-        space.start_brk = (addr + 4095) & !4095;
+        space.start_brk = (addr + Self::IN_PAGE) & !Self::IN_PAGE;
         space.brk = space.start_brk;
     }
 
@@ -348,7 +356,9 @@ impl Mm {
         if addr < space.start_brk {
             return Ok(old);
         }
-        let (Some(new_end), Some(old_end)) = (page_align(addr), page_align(old)) else { return Ok(old) };
+        let (Some(new_end), Some(old_end)) = (page_align::<A>(addr), page_align::<A>(old)) else {
+            return Ok(old);
+        };
         if new_end < old_end {
             match self.do_munmap(&mut space, new_end, old_end - new_end) {
                 Err(e) if e.is_finding() => return Err(e),
@@ -357,7 +367,7 @@ impl Mm {
             }
         } else if new_end > old_end {
             let full = space.vmas.len() > self.kernel().config().max_map_count;
-            if new_end > TASK_SIZE || full || !space.vmas.fits(old_end, new_end - old_end) {
+            if new_end > A::TASK_SIZE || full || !space.vmas.fits(old_end, new_end - old_end) {
                 return Ok(old);
             }
             space.vmas.insert(Vma {
@@ -395,11 +405,11 @@ impl Mm {
                 });
             }
         };
-        if addr & 4095 != 0 {
+        if addr & Self::IN_PAGE != 0 {
             return sys(OP, Errno::EINVAL, "the address is not a multiple of the page size");
         }
-        let end = page_align(len).and_then(|l| addr.checked_add(l));
-        let Some(end) = end.filter(|_| len == 0 || len.wrapping_add(4095) >= len) else {
+        let end = page_align::<A>(len).and_then(|l| addr.checked_add(l));
+        let Some(end) = end.filter(|_| len == 0 || len.wrapping_add(Self::IN_PAGE) >= len) else {
             return sys(OP, Errno::EINVAL, "the length overflows");
         };
         if addr == end {
@@ -435,11 +445,11 @@ impl Mm {
         if flags & !7 != 0 || (flags & 6 != 0 && flags & mremap::MAYMOVE == 0) {
             return sys(OP, Errno::EINVAL, "flags that do not go together");
         }
-        if addr & 4095 != 0 {
+        if addr & Self::IN_PAGE != 0 {
             return sys(OP, Errno::EINVAL, "the address is not a multiple of the page size");
         }
         let (Some(mut old_len), Some(new_len)) =
-            (page_align(old_len), page_align(new_len).filter(|&l| l != 0))
+            (page_align::<A>(old_len), page_align::<A>(new_len).filter(|&l| l != 0))
         else {
             return sys(OP, Errno::EINVAL, "length zero or too large");
         };
@@ -450,11 +460,11 @@ impl Mm {
         if space.vmas.find(addr).is_none() {
             return sys(OP, Errno::EFAULT, "nothing is mapped there");
         }
-        if old_len > TASK_SIZE - addr {
+        if old_len > A::TASK_SIZE - addr {
             return sys(OP, Errno::EFAULT, "beyond the address space");
         }
         if fixed {
-            if new_addr & 4095 != 0 || new_len > TASK_SIZE || new_addr > TASK_SIZE - new_len {
+            if new_addr & Self::IN_PAGE != 0 || new_len > A::TASK_SIZE || new_addr > A::TASK_SIZE - new_len {
                 return sys(OP, Errno::EINVAL, "the new place is not a range of pages");
             }
             if addr + old_len > new_addr && new_addr + new_len > addr {
@@ -490,7 +500,7 @@ impl Mm {
         }
         if !fixed && old_len != 0 && old_len == vma.end - addr {
             let more = new_len - old_len;
-            if vma.end <= TASK_SIZE - more && space.vmas.fits(vma.end, more) {
+            if vma.end <= A::TASK_SIZE - more && space.vmas.fits(vma.end, more) {
                 let mut v = vma.clone();
                 space.vmas.remove(vma.start, vma.end);
                 v.end += more;
@@ -538,13 +548,13 @@ impl Mm {
     /// khugepaged does when it has collapsed them; both come back by faults. False if that segment is not wholly
     /// inside one object mapping, or somebody mapped a page meanwhile.
     pub fn retract_segment(&self, addr: u64) -> Result<bool> {
-        self.kernel().note(self.do_retract(addr & !0xf_ffff))
+        self.kernel().note(self.do_retract(addr & !(Self::SEGMENT - 1)))
     }
 
     fn do_retract(&self, start: u64) -> Result<bool> {
         let k = self.kernel();
         let space = self.space.read("mmap_lock");
-        let end = start.saturating_add(1 << 20);
+        let end = start.saturating_add(Self::SEGMENT);
         let inside = space.vmas.find(start).filter(|v| v.end >= end && v.is_shared());
         if inside.is_none() {
             return Ok(false);
@@ -561,7 +571,7 @@ impl Mm {
             return;
         }
         let access = if prot.contains(Prot::WRITE) && !shared { Access::Store } else { Access::Load };
-        for a in (start..start + len).step_by(4096) {
+        for a in (start..start + len).step_by(Self::PAGE as usize) {
             if self.fault_in(Vaddr(a), access).is_err() {
                 return;
             }
@@ -571,10 +581,10 @@ impl Mm {
     /// `msync(2)`: writes back what was stored through shared file mappings of the range.
     pub fn msync(&self, addr: u64, len: u64, write: bool) -> Result<()> {
         const OP: &str = "msync";
-        if addr & 4095 != 0 {
+        if addr & Self::IN_PAGE != 0 {
             return sys(OP, Errno::EINVAL, "the address is not a multiple of the page size");
         }
-        let end = page_align(len).and_then(|l| addr.checked_add(l));
+        let end = page_align::<A>(len).and_then(|l| addr.checked_add(l));
         let Some(end) = end else { return sys(OP, Errno::ENOMEM, "the length overflows") };
         let mut pieces = Vec::new();
         let whole = {
@@ -582,7 +592,11 @@ impl Mm {
             for v in space.vmas.overlapping(addr, end).filter(|v| v.is_shared()) {
                 if let Contents::Object { file, .. } = &v.contents {
                     let (from, to) = (v.start.max(addr), v.end.min(end));
-                    pieces.push((file.clone(), v.pgoff_of(from), v.pgoff_of(from) + ((to - from) >> 12)));
+                    pieces.push((
+                        file.clone(),
+                        v.pgoff_of(from),
+                        v.pgoff_of(from) + ((to - from) >> A::PAGE_SHIFT),
+                    ));
                 }
             }
             space.vmas.all(addr, end)
@@ -597,7 +611,7 @@ impl Mm {
 
     /// The object has `size` bytes now: pages beyond are mapped no more, private copies included.
     pub fn truncate_object(&self, object: &Arc<FileObject>, size: u64) -> Result<()> {
-        let r = self.do_truncate(object, size.div_ceil(4096));
+        let r = self.do_truncate(object, size.div_ceil(Self::PAGE));
         self.kernel().note(r)
     }
 
@@ -606,7 +620,7 @@ impl Mm {
         let mut g = Gather::new(self.kernel(), self);
         for v in space.vmas.iter() {
             let Contents::Object { file, pgoff } = &v.contents else { continue };
-            let from = v.start + (pages.saturating_sub(*pgoff) << 12).min(v.bytes());
+            let from = v.start + (pages.saturating_sub(*pgoff) << A::PAGE_SHIFT).min(v.bytes());
             if Arc::ptr_eq(file, object) && from < v.end {
                 self.kernel().zap_range(&mut g, self, from, v.end)?;
             }
@@ -616,8 +630,8 @@ impl Mm {
 
     /// `mincore(2)`: for each page of the range, whether it is mapped to a frame.
     pub fn mincore(&self, addr: u64, len: u64) -> Result<Vec<bool>> {
-        let end = page_align(len).and_then(|l| addr.checked_add(l)).filter(|&e| e <= TASK_SIZE);
-        if addr & 4095 != 0 {
+        let end = page_align::<A>(len).and_then(|l| addr.checked_add(l)).filter(|&e| e <= A::TASK_SIZE);
+        if addr & Self::IN_PAGE != 0 {
             return sys("mincore", Errno::EINVAL, "the address is not a multiple of the page size");
         }
         let Some(end) = end else { return sys("mincore", Errno::ENOMEM, "beyond the address space") };
@@ -626,7 +640,7 @@ impl Mm {
             return sys("mincore", Errno::ENOMEM, "a part is not mapped");
         }
         (addr..end)
-            .step_by(4096)
+            .step_by(Self::PAGE as usize)
             .map(|a| {
                 let pmd = self.kernel().pmd_offset(self, Vaddr(a))?;
                 pmd.map_or(Ok(false), |p| Ok(self.kernel().pte_peek(p, Vaddr(a))?.present()))

@@ -64,8 +64,8 @@ pub enum FrameKind {
     Cache = 3,
     /// A page with PTE tables.
     PteTables = 4,
-    /// A region or segment table.
-    CrstTable = 5,
+    /// A table above the PTE tables.
+    UpperTable = 5,
     /// A batch of tables that wait for a grace period.
     TableBatch = 6,
 }
@@ -80,7 +80,7 @@ impl FrameKind {
         FrameKind::Anon,
         FrameKind::Cache,
         FrameKind::PteTables,
-        FrameKind::CrstTable,
+        FrameKind::UpperTable,
         FrameKind::TableBatch,
     ];
 
@@ -94,11 +94,13 @@ impl FrameKind {
 pub struct Pages {
     words: Words,
     frames: u64,
+    /// log2 of the frames of 4 KiB in a page. Only the first frame of a page has a record that is used.
+    page_order: u32,
 }
 
 impl Pages {
-    pub(crate) fn new(frames: u64) -> Result<Pages> {
-        Ok(Pages { words: Words::new(frames as usize * 8)?, frames })
+    pub(crate) fn new(frames: u64, page_order: u32) -> Result<Pages> {
+        Ok(Pages { words: Words::new(frames as usize * 8)?, frames, page_order })
     }
 
     /// Number of frames.
@@ -135,11 +137,6 @@ impl Pages {
     /// How often the frame has been allocated.
     pub fn generation(&self, pfn: Pfn) -> Result<u64> {
         Ok(self.word(pfn, word::OWNER)?.load(SeqCst) >> 16)
-    }
-
-    /// log2 of the frames in the block that starts here.
-    pub(crate) fn order(&self, pfn: Pfn) -> Result<u32> {
-        Ok((self.word(pfn, word::OWNER)?.load(SeqCst) >> 8 & 0xff) as u32)
     }
 
     /// Makes the record of a newly allocated block: `_refcount` 1, `_mapcount` −1.
@@ -244,9 +241,9 @@ impl Pages {
         Ok(((self.word(pfn, word::COUNTS)?.fetch_xor(mask, SeqCst) ^ mask) >> 24) as u8)
     }
 
-    /// The frame at a physical address, if it is inside guest memory.
+    /// The page at a physical address, by its first frame, if it is inside guest memory.
     pub fn at(&self, addr: Paddr) -> Result<Pfn> {
-        let pfn = addr.pfn();
+        let pfn = Pfn(addr.pfn().0 >> self.page_order << self.page_order);
         if pfn.0 == 0 || pfn.0 >= self.frames {
             return Err(MmError::Wild { kva: layout::direct(addr), wanted: "a frame" });
         }

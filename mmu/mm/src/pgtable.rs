@@ -1,7 +1,6 @@
-//! Three-level page tables on s390x: region-third table, segment tables, page tables.
-//!
-//! Four and five levels are not modelled: an address space ends at 4 TiB (hosted-mm E).
+//! Page tables: making, mapping, locking and taking them away. The same code for every architecture's levels.
 
+use crate::arch::{Arch, How, Level, PteFormat};
 use crate::buddy::Gfp;
 use crate::error::{Result, broken};
 use crate::gather::Gather;
@@ -10,107 +9,39 @@ use crate::lockword;
 use crate::mm::{Mm, mmw};
 use crate::page::{FrameKind, flag, word};
 use crate::rcu::RcuReader;
-use crate::vma::{Prot, Vma};
+use crate::vma::Vma;
 use racewalk_ram::{Paddr, Pfn, Vaddr};
 use racewalk_sched::point;
-use racewalk_walk::s390x::entry::TableType;
-use racewalk_walk::s390x::geometry::{
-    CRST_BYTES, CRST_ENTRIES, PAGE_TABLE_ENTRIES, SEGMENT_BYTES, index, page_index,
-};
-use racewalk_walk::s390x::{Pte, Rte, Ste};
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-/// First address that a program cannot have.
-pub const TASK_SIZE: u64 = 1 << 42;
-/// Bytes that one region-third entry covers.
-const REGION_BYTES: u64 = 1 << 31;
-/// log2 of the frames of a region or segment table.
-const CRST_ORDER: u32 = 2;
-
-/// Software bits of a page-table entry (Linux on s390x).
-pub(crate) mod soft {
-    pub(crate) const PRESENT: u64 = 0x01;
-    pub(crate) const YOUNG: u64 = 0x04;
-    pub(crate) const DIRTY: u64 = 0x08;
-    pub(crate) const READ: u64 = 0x10;
-    pub(crate) const WRITE: u64 = 0x20;
-    pub(crate) const SPECIAL: u64 = 0x40;
+/// The level whose entries point to PTE tables.
+pub(crate) const fn pmd_level<A: Arch>() -> usize {
+    A::LEVELS.len() - 2
 }
 
-/// A page-table entry as software looks at it. IEP follows from the mapping; the hardware's I and P follow from the software bits: I is clear
-/// when the entry is readable and young, P is clear when it is writable and dirty.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct SwPte(pub(crate) u64);
+/// The PTE table's level.
+pub(crate) const fn pte_level<A: Arch>() -> Level {
+    A::LEVELS[A::LEVELS.len() - 1]
+}
 
-impl SwPte {
-    /// A frame with the protection that a mapping has before its first write: private mappings are read-only.
-    pub(crate) fn new(frame: Pfn, prot: Prot, shared: bool) -> SwPte {
-        SwPte(frame.paddr().0 | soft::PRESENT | Self::prot_bits(prot, shared)).sync()
-    }
-    fn prot_bits(prot: Prot, shared: bool) -> u64 {
-        let mut b = 0;
-        if prot != Prot::NONE {
-            b |= soft::READ;
-        }
-        if shared && prot.contains(Prot::WRITE) {
-            b |= soft::WRITE;
-        }
-        if !prot.contains(Prot::EXEC) {
-            b |= Pte::IEP;
-        }
-        if !prot.contains(Prot::EXEC) {
-            b |= Pte::IEP;
-        }
-        b
-    }
-    fn sync(self) -> SwPte {
-        let mut b = self.0 | Pte::I | Pte::P;
-        if b & soft::READ != 0 && b & soft::YOUNG != 0 {
-            b &= !Pte::I;
-        }
-        if b & soft::WRITE != 0 && b & soft::DIRTY != 0 {
-            b &= !Pte::P;
-        }
-        SwPte(b)
-    }
-    pub(crate) fn with(self, bits: u64) -> SwPte {
-        SwPte(self.0 | bits).sync()
-    }
-    /// The same frame under another protection.
-    pub(crate) fn modify(self, prot: Prot, shared: bool) -> SwPte {
-        let keep = Pte::PFRA | soft::PRESENT | soft::YOUNG | soft::DIRTY | soft::SPECIAL;
-        SwPte(self.0 & keep | Self::prot_bits(prot, shared)).sync()
-    }
-    pub(crate) fn none(self) -> bool {
-        self.0 == Pte::EMPTY.0
-    }
-    pub(crate) fn present(self) -> bool {
-        self.0 & soft::PRESENT != 0
-    }
-    pub(crate) fn writable(self) -> bool {
-        self.0 & soft::WRITE != 0
-    }
-    pub(crate) fn special(self) -> bool {
-        self.0 & soft::SPECIAL != 0
-    }
-    pub(crate) fn frame(self) -> Pfn {
-        Paddr(Pte(self.0).frame()).pfn()
-    }
+/// log2 of the pages that a table of level `level` takes.
+fn upper_order<A: Arch>(level: usize) -> u32 {
+    (3 + A::LEVELS[level].bits).saturating_sub(A::PAGE_SHIFT)
 }
 
 /// A page table, mapped and locked: `pte_offset_map_lock`.
 #[derive(Debug)]
-pub(crate) struct PteLock<'a> {
-    k: &'a Kernel,
+pub(crate) struct PteLock<'a, A: Arch> {
+    k: &'a Kernel<A>,
     /// The entry for the address that was asked for.
     pub(crate) pte: Paddr,
     page: Pfn,
     _rcu: RcuReader<'a>,
 }
 
-impl PteLock<'_> {
-    pub(crate) fn load(&self) -> Result<SwPte> {
-        self.k.load_pte(self.pte).map(SwPte)
+impl<A: Arch> PteLock<'_, A> {
+    pub(crate) fn load(&self) -> Result<A::Pte> {
+        self.k.load_pte(self.pte)
     }
     /// Whether another table has the same lock (the other half of the page).
     fn shares_lock(&self, page: Pfn) -> bool {
@@ -118,7 +49,7 @@ impl PteLock<'_> {
     }
 }
 
-impl Drop for PteLock<'_> {
+impl<A: Arch> Drop for PteLock<'_, A> {
     fn drop(&mut self) {
         let r = self.k.kmem.pages.word(self.page, word::PTL).and_then(|w| lockword::unlock(w, "ptl"));
         if let Err(e) = r {
@@ -127,45 +58,51 @@ impl Drop for PteLock<'_> {
     }
 }
 
-impl Kernel {
-    /// A region or segment table: 16 KiB of empty entries.
-    pub(crate) fn crst_alloc(&self, of: TableType, kind: FrameKind) -> Result<Paddr> {
-        let page = self.alloc(CRST_ORDER, Gfp::Kernel, kind, "a region or segment table")?;
+impl<A: Arch> Kernel<A> {
+    /// A table of level `level`, not the last: empty entries.
+    pub(crate) fn upper_alloc(&self, level: usize, kind: FrameKind) -> Result<Paddr> {
+        let order = upper_order::<A>(level);
+        let page = self.alloc(order, Gfp::Kernel, kind, A::LEVELS[level].name)?;
         self.kmem.pages.set_flag(page, flag::TABLE)?;
         lockword::init(self.kmem.pages.word(page, word::PTL)?);
-        for i in 0..CRST_ENTRIES {
-            self.ram.store_u64(page.paddr().offset(i * 8), Rte::empty(of).0)?;
-        }
-        if kind == FrameKind::CrstTable {
-            self.stats.crst_allocated.bump();
-            self.stats.add_table_bytes(CRST_BYTES);
+        let bytes = A::LEVELS[level].bytes();
+        self.fill_table(page.paddr(), bytes, A::empty(level))?;
+        if kind == FrameKind::UpperTable {
+            self.stats.upper_allocated.bump();
+            self.stats.add_table_bytes(bytes);
         }
         Ok(page.paddr())
     }
 
-    pub(crate) fn crst_free(&self, table: Paddr) -> Result<()> {
+    pub(crate) fn upper_free(&self, level: usize, table: Paddr) -> Result<()> {
         let page = self.kmem.pages.at(table)?;
-        if self.kmem.pages.kind(page)? != FrameKind::CrstTable || self.kmem.pages.order(page)? != CRST_ORDER {
-            return broken(1, format!("{table:?} is not a region or segment table"));
+        if self.kmem.pages.kind(page)? != FrameKind::UpperTable || page.paddr() != table {
+            return broken(1, format!("{table:?} is not a {}", A::LEVELS[level].name));
         }
         if !self.kmem.pages.put_testzero(page)? {
             return broken(7, format!("somebody holds a reference to table {table:?}"));
         }
-        self.stats.crst_freed.bump();
-        self.stats.table_bytes.sub(CRST_BYTES);
-        self.free(page, CRST_ORDER)
+        self.stats.upper_freed.bump();
+        self.stats.table_bytes.sub(A::LEVELS[level].bytes());
+        self.free(page, upper_order::<A>(level))
     }
 
-    fn with_lock<R>(
-        &self,
-        w: &std::sync::atomic::AtomicU64,
-        l: &'static str,
-        f: impl FnOnce() -> R,
-    ) -> Result<R> {
+    fn with_lock<R>(&self, w: &AtomicU64, l: &'static str, f: impl FnOnce() -> R) -> Result<R> {
         lockword::lock(w, l)?;
         let r = f();
         lockword::unlock(w, l)?;
         Ok(r)
+    }
+
+    /// The lock of the upper table that an entry is in: `pmd_lockptr`.
+    fn pmd_lock(&self, pmd: Paddr) -> Result<&AtomicU64> {
+        let table = Paddr(pmd.0 & !(A::LEVELS[pmd_level::<A>()].bytes() - 1));
+        self.kmem.pages.word(self.kmem.pages.at(table)?, word::PTL)
+    }
+
+    pub(crate) fn load_pte(&self, pte: Paddr) -> Result<A::Pte> {
+        point("pte.load");
+        Ok(A::Pte::from_raw(self.ram.load_u64(pte)?))
     }
 
     fn load_entry(&self, entry: Paddr) -> Result<u64> {
@@ -173,61 +110,82 @@ impl Kernel {
         Ok(self.ram.load_u64(entry)?)
     }
 
-    /// The segment-table entry for `va`, if there is a segment table.
-    pub(crate) fn pmd_offset(&self, mm: &Mm, va: Vaddr) -> Result<Option<Paddr>> {
-        if va.0 >= TASK_SIZE {
+    /// The PTE table that a PMD entry points to.
+    fn pte_table(&self, pmd: Paddr) -> Result<Option<Paddr>> {
+        Ok(A::next_table(pmd_level::<A>(), self.load_entry(pmd)?))
+    }
+
+    /// The entry of level `level` for `va`, if all tables above exist.
+    fn upper_entry(&self, mm: &Mm<A>, level: usize, va: Vaddr) -> Result<Option<Paddr>> {
+        if va.0 >= A::TASK_SIZE {
             return Ok(None);
         }
-        let rte = Rte(self.load_entry(mm.pgd().offset(index(TableType::Region3, va) * 8))?);
-        Ok((!rte.invalid()).then(|| rte.origin().offset(index(TableType::Segment, va) * 8)))
-    }
-
-    /// Like [`pmd_offset`](Self::pmd_offset), but makes the segment table.
-    pub(crate) fn pmd_alloc(&self, mm: &Mm, va: Vaddr) -> Result<Paddr> {
-        if let Some(p) = self.pmd_offset(mm, va)? {
-            return Ok(p);
-        }
-        let pud = mm.pgd().offset(index(TableType::Region3, va) * 8);
-        let table = self.crst_alloc(TableType::Segment, FrameKind::CrstTable)?;
-        let lock = &mm.words()?[mmw::PAGE_TABLE_LOCK];
-        let used = self.with_lock(lock, "page_table_lock", || -> Result<bool> {
-            if !Rte(self.load_entry(pud)?).invalid() {
-                return Ok(false);
+        let mut table = mm.pgd();
+        for (i, l) in A::LEVELS[..level].iter().enumerate() {
+            match A::next_table(i, self.load_entry(table.offset(l.offset(va)))?) {
+                Some(next) => table = next,
+                None => return Ok(None),
             }
-            point("pud.populate");
-            self.ram.store_u64(pud, Rte::new(TableType::Region3, table).0)?;
-            Ok(true)
-        })??;
-        if !used {
-            self.segment_table_dtor(table)?;
-            self.crst_free(table)?;
         }
-        match self.pmd_offset(mm, va)? {
-            Some(p) => Ok(p),
-            None => broken(16, format!("the segment table for {va:?} vanished")),
-        }
+        Ok(Some(table.offset(A::LEVELS[level].offset(va))))
     }
 
-    /// Rule 7: the lock of a segment table goes before the grace period.
-    fn segment_table_dtor(&self, table: Paddr) -> Result<()> {
+    /// The entry for `va` that points, or would point, to a PTE table, if the tables above exist.
+    pub(crate) fn pmd_offset(&self, mm: &Mm<A>, va: Vaddr) -> Result<Option<Paddr>> {
+        self.upper_entry(mm, pmd_level::<A>(), va)
+    }
+
+    /// Like [`pmd_offset`](Self::pmd_offset), but makes the tables.
+    pub(crate) fn pmd_alloc(&self, mm: &Mm<A>, va: Vaddr) -> Result<Paddr> {
+        let mut entry = mm.pgd().offset(A::LEVELS[0].offset(va));
+        for level in 0..pmd_level::<A>() {
+            let table = match A::next_table(level, self.load_entry(entry)?) {
+                Some(t) => t,
+                None => self.upper_populate(mm, level, entry)?,
+            };
+            entry = table.offset(A::LEVELS[level + 1].offset(va));
+        }
+        Ok(entry)
+    }
+
+    /// Hooks a new table into `entry`, unless somebody else did: then the new one is given back.
+    fn upper_populate(&self, mm: &Mm<A>, level: usize, entry: Paddr) -> Result<Paddr> {
+        let table = self.upper_alloc(level + 1, FrameKind::UpperTable)?;
+        let lock = &mm.words()?[mmw::PAGE_TABLE_LOCK];
+        let there = self.with_lock(lock, "page_table_lock", || -> Result<Option<Paddr>> {
+            let there = A::next_table(level, self.load_entry(entry)?);
+            if there.is_none() {
+                point("upper.populate");
+                self.ram.store_u64(entry, A::table_entry(level, table))?;
+            }
+            Ok(there)
+        })??;
+        if let Some(there) = there {
+            self.upper_dtor(table)?;
+            self.upper_free(level + 1, table)?;
+            return Ok(there);
+        }
+        Ok(table)
+    }
+
+    /// Rule 7: the lock of an upper table goes before the grace period.
+    fn upper_dtor(&self, table: Paddr) -> Result<()> {
         lockword::destroy(self.kmem.pages.word(self.kmem.pages.at(table)?, word::PTL)?, "pmd lock")
     }
 
     /// `pte_alloc`: makes sure that a page table hangs from `pmd`. Of two CPUs that find none, one loses and frees
     /// the table it made.
-    pub(crate) fn pte_alloc(&self, mm: &Mm, pmd: Paddr) -> Result<()> {
-        if !Ste(self.load_entry(pmd)?).invalid() {
+    pub(crate) fn pte_alloc(&self, mm: &Mm<A>, pmd: Paddr) -> Result<()> {
+        if self.pte_table(pmd)?.is_some() {
             return Ok(());
         }
         let table = self.frag.alloc(self, mm.kva())?;
-        let segments = Paddr(pmd.0 & !(CRST_BYTES - 1));
-        let lock = self.kmem.pages.word(self.kmem.pages.at(segments)?, word::PTL)?;
-        let used = self.with_lock(lock, "pmd lock", || -> Result<bool> {
-            if !Ste(self.load_entry(pmd)?).invalid() {
+        let used = self.with_lock(self.pmd_lock(pmd)?, "pmd lock", || -> Result<bool> {
+            if self.pte_table(pmd)?.is_some() {
                 return Ok(false);
             }
             point("pmd.populate");
-            self.ram.store_u64(pmd, Ste::new(table).0)?;
+            self.ram.store_u64(pmd, A::table_entry(pmd_level::<A>(), table))?;
             Ok(true)
         })??;
         if used {
@@ -241,47 +199,44 @@ impl Kernel {
 
     /// `pte_offset_map_lock`: the entry for `va` in the table that hangs from `pmd`, with the table's lock; none if
     /// there is no table (hosted-mm C.5).
-    pub(crate) fn pte_map_lock(&self, pmd: Paddr, va: Vaddr) -> Result<Option<PteLock<'_>>> {
+    pub(crate) fn pte_map_lock(&self, pmd: Paddr, va: Vaddr) -> Result<Option<PteLock<'_, A>>> {
         loop {
             let rcu = self.rcu_read_lock();
-            let ste = Ste(self.load_entry(pmd)?);
-            if ste.invalid() {
-                return Ok(None);
-            }
-            let page = self.kmem.pages.at(ste.origin())?;
+            let Some(table) = self.pte_table(pmd)? else { return Ok(None) };
+            let page = self.kmem.pages.at(table)?;
             lockword::lock(self.kmem.pages.word(page, word::PTL)?, "ptl")?;
-            let pte = ste.origin().offset(page_index(va) * 8);
+            let pte = table.offset(pte_level::<A>().offset(va));
             let locked = PteLock { k: self, pte, page, _rcu: rcu };
-            if Ste(self.load_entry(pmd)?) == ste {
+            if self.pte_table(pmd)? == Some(table) {
                 return Ok(Some(locked));
             }
         }
     }
 
-    /// An unlocked look at the entry for `va`; `EMPTY` if there is no table.
-    pub(crate) fn pte_peek(&self, pmd: Paddr, va: Vaddr) -> Result<SwPte> {
+    /// An unlocked look at the entry for `va`; empty if there is no table.
+    pub(crate) fn pte_peek(&self, pmd: Paddr, va: Vaddr) -> Result<A::Pte> {
         let _rcu = self.rcu_read_lock();
-        let ste = Ste(self.load_entry(pmd)?);
-        if ste.invalid() {
-            return Ok(SwPte(Pte::EMPTY.0));
+        match self.pte_table(pmd)? {
+            None => Ok(A::Pte::EMPTY),
+            Some(table) => self.load_pte(table.offset(pte_level::<A>().offset(va))),
         }
-        self.load_pte(ste.origin().offset(page_index(va) * 8)).map(SwPte)
     }
 
     /// Calls `f` with each piece of `start..end` that lies in one segment and has a page table there.
     fn each_segment(
         &self,
-        mm: &Mm,
+        mm: &Mm<A>,
         start: u64,
         end: u64,
         mut f: impl FnMut(Paddr, u64, u64) -> Result<()>,
     ) -> Result<()> {
+        let (segment, above) = (A::LEVELS[pmd_level::<A>()].span(), A::LEVELS[pmd_level::<A>() - 1].span());
         let mut a = start;
         while a < end {
             match self.pmd_offset(mm, Vaddr(a))? {
-                None => a = (a | (REGION_BYTES - 1)).saturating_add(1),
+                None => a = (a | (above - 1)).saturating_add(1),
                 Some(pmd) => {
-                    let stop = ((a | (SEGMENT_BYTES - 1)) + 1).min(end);
+                    let stop = ((a | (segment - 1)) + 1).min(end);
                     f(pmd, a, stop)?;
                     a = stop;
                 }
@@ -291,20 +246,20 @@ impl Kernel {
     }
 
     /// Takes all pages out of `start..end`.
-    pub(crate) fn zap_range(&self, g: &mut Gather<'_>, mm: &Mm, start: u64, end: u64) -> Result<()> {
+    pub(crate) fn zap_range(&self, g: &mut Gather<'_, A>, mm: &Mm<A>, start: u64, end: u64) -> Result<()> {
         self.each_segment(mm, start, end, |pmd, from, to| {
             let mut a = from;
             while a < to {
                 let Some(mut l) = self.pte_map_lock(pmd, Vaddr(a))? else { return Ok(()) };
                 while a < to && !g.is_full() {
                     if !l.load()?.none() {
-                        let old = SwPte(self.pte_xchg_lazy(mm, Vaddr(a), l.pte, Pte::EMPTY.0)?);
+                        let old = self.ptep_xchg(mm, Vaddr(a), l.pte, A::Pte::EMPTY, How::Lazy)?;
                         if old.present() && !old.special() {
                             self.remove_rmap(mm, old.frame())?;
                             g.remove_page(old.frame())?;
                         }
                     }
-                    a += 4096;
+                    a += self.page_size();
                     l.pte = l.pte.offset(8);
                 }
                 drop(l);
@@ -320,8 +275,8 @@ impl Kernel {
     /// `ceiling` on.
     pub(crate) fn free_pgtables(
         &self,
-        g: &mut Gather<'_>,
-        mm: &Mm,
+        g: &mut Gather<'_, A>,
+        mm: &Mm<A>,
         (start, end): (u64, u64),
         (floor, ceiling): (u64, u64),
     ) -> Result<()> {
@@ -332,43 +287,45 @@ impl Kernel {
             let hi = if hi > ceiling { hi - span } else { hi };
             (lo, hi)
         };
-        let (lo, hi) = within(SEGMENT_BYTES);
+        let pmd = pmd_level::<A>();
+        let (lo, hi) = within(A::LEVELS[pmd].span());
         if lo < hi {
-            self.each_segment(mm, lo, hi, |pmd, from, _| {
-                let ste = Ste(self.load_entry(pmd)?);
-                if ste.invalid() {
-                    return Ok(());
-                }
-                self.unhook(mm, pmd, Ste::EMPTY.0, TableType::Segment, Vaddr(from))?;
+            self.each_segment(mm, lo, hi, |entry, from, _| {
+                let Some(table) = self.pte_table(entry)? else { return Ok(()) };
+                A::unhook(self, mm, entry, pmd, Vaddr(from))?;
                 mm.words()?[mmw::NR_PTES].fetch_sub(1, SeqCst);
-                g.remove_pte_table(ste.origin())
+                g.remove_pte_table(table)
             })?;
         }
-        let (lo, hi) = within(REGION_BYTES);
-        let mut a = lo;
-        while a < hi {
-            let pud = mm.pgd().offset(index(TableType::Region3, Vaddr(a)) * 8);
-            let rte = Rte(self.load_entry(pud)?);
-            if !rte.invalid() {
-                self.unhook(mm, pud, Rte::empty(TableType::Region3).0, TableType::Region3, Vaddr(a))?;
-                self.segment_table_dtor(rte.origin())?;
-                g.remove_crst(rte.origin())?;
+        for level in (0..pmd).rev() {
+            let span = A::LEVELS[level].span();
+            let (lo, hi) = within(span);
+            let mut a = lo;
+            while a < hi {
+                let va = Vaddr(a);
+                if let Some(entry) = self.upper_entry(mm, level, va)?
+                    && let Some(table) = A::next_table(level, self.load_entry(entry)?)
+                {
+                    A::unhook(self, mm, entry, level, va)?;
+                    self.upper_dtor(table)?;
+                    g.remove_upper(level + 1, table)?;
+                }
+                a += span;
             }
-            a += REGION_BYTES;
         }
         Ok(())
     }
 
     /// Gives all present entries of `start..end` the protection of `vma`.
-    pub(crate) fn change_protection(&self, mm: &Mm, vma: &Vma, start: u64, end: u64) -> Result<()> {
+    pub(crate) fn change_protection(&self, mm: &Mm<A>, vma: &Vma, start: u64, end: u64) -> Result<()> {
         self.each_segment(mm, start, end, |pmd, from, to| {
             let Some(mut l) = self.pte_map_lock(pmd, Vaddr(from))? else { return Ok(()) };
-            for a in (from..to).step_by(4096) {
+            for a in (from..to).step_by(1 << A::PAGE_SHIFT) {
                 let old = l.load()?;
                 if old.present() {
                     let new = old.modify(vma.prot, vma.is_shared());
                     if new != old {
-                        self.pte_xchg_lazy(mm, Vaddr(a), l.pte, new.0)?;
+                        self.ptep_xchg(mm, Vaddr(a), l.pte, new, How::Lazy)?;
                     }
                 }
                 l.pte = l.pte.offset(8);
@@ -379,41 +336,44 @@ impl Kernel {
 
     /// Moves the entries of `len` bytes from `old` to `new`, which has none. Entries whose new table cannot be had
     /// stay; the error says so after as many as possible were moved.
-    pub(crate) fn move_page_tables(&self, mm: &Mm, old: u64, new: u64, len: u64) -> Result<()> {
+    pub(crate) fn move_page_tables(&self, mm: &Mm<A>, old: u64, new: u64, len: u64) -> Result<()> {
+        let (segment, above) = (A::LEVELS[pmd_level::<A>()].span(), A::LEVELS[pmd_level::<A>() - 1].span());
         let mut at = 0;
         while at < len {
             let Some(from_pmd) = self.pmd_offset(mm, Vaddr(old + at))? else {
-                at += ((old + at) | (REGION_BYTES - 1)) + 1 - (old + at);
+                at += ((old + at) | (above - 1)) + 1 - (old + at);
                 continue;
             };
-            let piece = |a: u64| (a | (SEGMENT_BYTES - 1)) + 1 - a;
+            let piece = |a: u64| (a | (segment - 1)) + 1 - a;
             let n = piece(old + at).min(piece(new + at)).min(len - at);
-            if !Ste(self.load_entry(from_pmd)?).invalid() {
+            if self.pte_table(from_pmd)?.is_some() {
                 let to_pmd = self.pmd_alloc(mm, Vaddr(new + at))?;
                 self.pte_alloc(mm, to_pmd)?;
                 self.move_ptes(mm, (from_pmd, old + at), (to_pmd, new + at), n)?;
             }
             at += n;
         }
-        self.flush_mm_lazy(mm)
+        A::flush_mm_lazy(self, mm)
     }
 
-    fn move_ptes(&self, mm: &Mm, from: (Paddr, u64), to: (Paddr, u64), n: u64) -> Result<()> {
+    fn move_ptes(&self, mm: &Mm<A>, from: (Paddr, u64), to: (Paddr, u64), n: u64) -> Result<()> {
         let Some(mut src) = self.pte_map_lock(from.0, Vaddr(from.1))? else { return Ok(()) };
-        // The other half of the same page has the same lock.
-        let ste = Ste(self.load_entry(to.0)?);
-        let page = self.kmem.pages.at(ste.origin())?;
+        let Some(table) = self.pte_table(to.0)? else {
+            return broken(16, format!("the page table at {:?} vanished under mmap_lock", to.0));
+        };
+        // Tables of the same page have the same lock.
+        let page = self.kmem.pages.at(table)?;
         let nested = !src.shares_lock(page);
         let ptl = self.kmem.pages.word(page, word::PTL)?;
         if nested {
             lockword::lock(ptl, "ptl nested")?;
         }
-        let mut dst = ste.origin().offset(page_index(Vaddr(to.1)) * 8);
+        let mut dst = table.offset(pte_level::<A>().offset(Vaddr(to.1)));
         let r = (|| {
-            for a in (from.1..from.1 + n).step_by(4096) {
+            for a in (from.1..from.1 + n).step_by(1 << A::PAGE_SHIFT) {
                 if !src.load()?.none() {
-                    let old = self.pte_xchg_direct(mm, Vaddr(a), src.pte, Pte::EMPTY.0)?;
-                    self.set_pte(dst, old)?;
+                    let old = self.ptep_xchg(mm, Vaddr(a), src.pte, A::Pte::EMPTY, How::Direct)?;
+                    A::set_pte(self, dst, old.raw())?;
                 }
                 src.pte = src.pte.offset(8);
                 dst = dst.offset(8);
@@ -426,24 +386,34 @@ impl Kernel {
         r
     }
 
+    /// Changes an entry under its table's lock; returns the old one.
+    pub(crate) fn ptep_xchg(
+        &self,
+        mm: &Mm<A>,
+        va: Vaddr,
+        pte: Paddr,
+        new: A::Pte,
+        how: How,
+    ) -> Result<A::Pte> {
+        A::ptep_xchg(self, mm, va, pte, new.raw(), how).map(A::Pte::from_raw)
+    }
+
     /// `retract_page_tables` for one segment (hosted-mm C.4): takes an empty page table away from under an object
     /// mapping, with `mmap_lock` held for reading only; readers under RCU may be inside. False if it is not empty.
-    pub(crate) fn retract_table(&self, mm: &Mm, start: u64) -> Result<bool> {
+    pub(crate) fn retract_table(&self, mm: &Mm<A>, start: u64) -> Result<bool> {
         let Some(pmd) = self.pmd_offset(mm, Vaddr(start))? else { return Ok(false) };
-        let segments = Paddr(pmd.0 & !(CRST_BYTES - 1));
-        let lock = self.kmem.pages.word(self.kmem.pages.at(segments)?, word::PTL)?;
-        let table = self.with_lock(lock, "pmd lock", || -> Result<Option<Paddr>> {
-            let Some(mut l) = self.pte_map_lock(pmd, Vaddr(start))? else { return Ok(None) };
+        let table = self.with_lock(self.pmd_lock(pmd)?, "pmd lock", || -> Result<Option<Paddr>> {
+            let Some(l) = self.pte_map_lock(pmd, Vaddr(start))? else { return Ok(None) };
             let table = l.pte;
-            for _ in 0..PAGE_TABLE_ENTRIES {
-                if !l.load()?.none() {
+            point("pte.load");
+            // Under the lock no entry changes: one look at all of them.
+            for i in 0..pte_level::<A>().entries() {
+                if !A::Pte::from_raw(self.ram.load_u64(table.offset(i * 8))?).none() {
                     return Ok(None);
                 }
-                l.pte = l.pte.offset(8);
             }
             point("pmd.collapse_flush");
-            self.flush_entry(mm, pmd, TableType::Segment, Vaddr(start))?;
-            self.ram.store_u64(pmd, Ste::EMPTY.0)?;
+            A::collapse_flush(self, mm, pmd, Vaddr(start))?;
             Ok(Some(table))
         })??;
         let Some(table) = table else { return Ok(false) };
@@ -453,14 +423,14 @@ impl Kernel {
     }
 
     /// Counts a new entry that maps the frame.
-    pub(crate) fn add_rmap(&self, mm: &Mm, page: Pfn) -> Result<()> {
+    pub(crate) fn add_rmap(&self, mm: &Mm<A>, page: Pfn) -> Result<()> {
         self.kmem.pages.add_mapcount(page, 1)?;
         mm.words()?[self.rss_word(page)?].fetch_add(1, SeqCst);
         Ok(())
     }
 
     /// Counts that an entry that mapped the frame is gone.
-    pub(crate) fn remove_rmap(&self, mm: &Mm, page: Pfn) -> Result<()> {
+    pub(crate) fn remove_rmap(&self, mm: &Mm<A>, page: Pfn) -> Result<()> {
         mm.words()?[self.rss_word(page)?].fetch_sub(1, SeqCst);
         self.kmem.pages.add_mapcount(page, -1)
     }

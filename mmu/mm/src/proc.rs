@@ -1,5 +1,6 @@
 //! What `/proc/self/maps` and messages say about an address space.
 
+use crate::arch::Arch;
 use crate::mm::{Mm, Space};
 use crate::vma::{Contents, Prot, Vma};
 use std::fmt::Write;
@@ -17,7 +18,7 @@ fn line(space: &Space, v: &Vma) -> String {
     let bit = |p, c| if v.prot.contains(p) { c } else { '-' };
     let shared = if v.is_shared() { 's' } else { 'p' };
     let (offset, (major, minor, inode)) = match &v.contents {
-        Contents::Object { file, pgoff } if v.name.is_none() => (pgoff << 12, file.id()),
+        Contents::Object { file, pgoff } if v.name.is_none() => (pgoff << file.page_shift(), file.id()),
         _ => (0, (0, 0, 0)),
     };
     let mut s = String::new();
@@ -38,7 +39,7 @@ fn line(space: &Space, v: &Vma) -> String {
     s
 }
 
-impl Mm {
+impl<A: Arch> Mm<A> {
     /// The text of `/proc/self/maps`.
     pub fn maps(&self) -> String {
         let space = self.space.read("mmap_lock");

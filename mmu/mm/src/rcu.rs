@@ -9,6 +9,7 @@
 //! the first words of a batch page. They are listed for the CPU that queued them and run by whoever calls
 //! [`Kernel::rcu_poll`], in no order across CPUs.
 
+use crate::arch::Arch;
 use crate::error::{MmError, Result, broken};
 use crate::kernel::Kernel;
 use crate::layout::{self, Place};
@@ -151,7 +152,7 @@ impl Rcu {
     }
 }
 
-impl Kernel {
+impl<A: Arch> Kernel<A> {
     /// Begins an RCU read-side section.
     pub fn rcu_read_lock(&self) -> RcuReader<'_> {
         point("rcu.read_lock");

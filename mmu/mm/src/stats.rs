@@ -53,10 +53,10 @@ stats! {
     tables_deferred,
     /// PTE tables allocated for a segment that another CPU filled first.
     tables_lost_race,
-    /// Region and segment tables handed out.
-    crst_allocated,
-    /// Region and segment tables given back.
-    crst_freed,
+    /// Tables above the PTE tables handed out.
+    upper_allocated,
+    /// Tables above the PTE tables given back.
+    upper_freed,
     /// Faults taken.
     faults,
     /// Zero page mapped on a read of fresh anonymous memory.

@@ -136,7 +136,7 @@ impl Sink for WalkCheck {
             // Frames of a table behind the first have no record of their own.
             let part = k.pages().kind(page).unwrap() == FrameKind::Free && {
                 let head = racewalk_ram::Pfn(page.0 & !3);
-                matches!(k.pages().kind(head).unwrap(), FrameKind::CrstTable | FrameKind::Reserved)
+                matches!(k.pages().kind(head).unwrap(), FrameKind::UpperTable | FrameKind::Reserved)
             };
             if !table && !part {
                 k.report(crate::MmError::Broken { rule: 1, text: format!("a walk reads {entry_addr:?}") });

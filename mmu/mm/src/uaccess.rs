@@ -1,12 +1,12 @@
 //! Copies between hosted code and user memory, page by page, with demand paging inside.
 
+use crate::arch::{Arch, FaultInfo, PteFormat};
 use crate::error::{MmError, Result};
 use crate::mm::Mm;
-use racewalk_cpu::{Access, Fault};
-use racewalk_ram::{PAGE_SIZE, Paddr, RamError, Vaddr};
+use racewalk_cpu::Access;
+use racewalk_ram::{Paddr, RamError, Vaddr};
 use racewalk_sched::{point, this_cpu};
 use racewalk_walk::WalkStop;
-use racewalk_walk::s390x::{Reason, Space};
 
 macro_rules! scalars {
     ($($get:ident, $put:ident, $ty:ty);*) => {$(
@@ -23,7 +23,7 @@ macro_rules! scalars {
     )*};
 }
 
-impl Mm {
+impl<A: Arch> Mm<A> {
     /// Runs `f` on the absolute address of `va`, a byte that may be accessed so; resolves faults first. On a CPU
     /// that runs this space it is a hardware access; elsewhere the tables are looked up under their lock.
     fn user_page<R>(
@@ -36,10 +36,10 @@ impl Mm {
         loop {
             point("uaccess");
             let cpu = this_cpu();
-            let fault = if cpu < k.cpus.count() && k.cpus.asce(cpu) == self.asce().0 {
-                match k.cpus.user_piece(Vaddr(va), access, &mut f) {
+            let fault = if cpu < k.cpus.count() && A::is_loaded(&k.cpus, cpu, self.context()) {
+                match A::user_piece(k, Vaddr(va), access, &mut f) {
                     Ok(r) => return Ok(r?),
-                    Err(WalkStop::Fault(fault)) => fault,
+                    Err(WalkStop::Fault(fault)) => A::fault(&fault),
                     // The next scheduling point unwinds.
                     Err(WalkStop::Cancelled) => continue,
                 }
@@ -47,9 +47,9 @@ impl Mm {
                 if let Some(r) = self.remote_page(va, access, &mut f)? {
                     return Ok(r);
                 }
-                Fault { vaddr: Vaddr(va), access, reason: Reason::Page, space: Space::Primary }
+                FaultInfo { vaddr: Vaddr(va), need: access.into(), corrupt: false }
             };
-            self.handle_fault(&fault).map_err(|_| MmError::UserFault { addr: va })?;
+            self.resolve(&fault).map_err(|_| MmError::UserFault { addr: va })?;
         }
     }
 
@@ -62,19 +62,20 @@ impl Mm {
         let k = self.kernel();
         let Some(pmd) = k.pmd_offset(self, Vaddr(va))? else { return Ok(None) };
         let Some(l) = k.pte_map_lock(pmd, Vaddr(va))? else { return Ok(None) };
-        let pte = racewalk_walk::s390x::Pte(l.load()?.0);
-        if pte.invalid() || (access == Access::Store && pte.protected()) {
+        let pte = l.load()?;
+        if !pte.valid() || (access == Access::Store && !pte.stores()) {
             return Ok(None);
         }
-        Ok(Some(f(Paddr(pte.frame() | va & (PAGE_SIZE - 1)))?))
+        Ok(Some(f(pte.frame().paddr().offset(va & (k.page_size() - 1)))?))
     }
 
     fn pieces(addr: u64, len: usize) -> impl Iterator<Item = (u64, std::ops::Range<usize>)> {
+        let page = 1u64 << A::PAGE_SHIFT;
         let mut at = 0;
         std::iter::from_fn(move || {
             (at < len).then(|| {
                 let a = addr.wrapping_add(at as u64);
-                let n = ((PAGE_SIZE - (a & (PAGE_SIZE - 1))) as usize).min(len - at);
+                let n = ((page - (a & (page - 1))) as usize).min(len - at);
                 at += n;
                 (a, at - n..at)
             })

@@ -132,9 +132,9 @@ impl Vma {
     }
     /// The page of the object that is at `addr`.
     pub(crate) fn pgoff_of(&self, addr: u64) -> u64 {
-        match self.contents {
+        match &self.contents {
             Contents::Anonymous => 0,
-            Contents::Object { pgoff, .. } => pgoff + ((addr - self.start) >> 12),
+            Contents::Object { file, pgoff } => pgoff + ((addr - self.start) >> file.page_shift()),
         }
     }
     /// A program is about to be able to store to the page at `addr`: if it is the file's, it has to be written back.

@@ -1,7 +1,8 @@
 //! The axis "fragment and defer": how PTE tables share pages, and what must pass before one is used again.
 
-mod s390x;
+pub(crate) mod s390x;
 
+use crate::arch::Arch;
 use crate::error::{Errno, MmError, Result};
 use crate::gather::TableBatch;
 use crate::kernel::Kernel;
@@ -93,30 +94,27 @@ impl FromStr for Scheme {
 }
 
 /// What a scheme does. `mm` is the slab object of the address space.
-pub(crate) trait Frag: Send + Sync {
+pub trait Frag<A: Arch>: Send + Sync {
     /// A PTE table, all entries invalid (or as a former user left them, which is the same).
-    fn alloc(&self, k: &Kernel, mm: Kva) -> Result<Paddr>;
+    fn alloc(&self, k: &Kernel<A>, mm: Kva) -> Result<Paddr>;
     /// Gives a table back that no walker can reach: it may be used again at once.
-    fn free(&self, k: &Kernel, mm: Kva, table: Paddr) -> Result<()>;
+    fn free(&self, k: &Kernel<A>, mm: Kva, table: Paddr) -> Result<()>;
     /// Gives an unhooked table back through the gather's batch.
-    fn free_rcu(&self, k: &Kernel, mm: Kva, table: Paddr, batch: &mut TableBatch<'_>) -> Result<()>;
+    fn free_rcu(&self, k: &Kernel<A>, mm: Kva, table: Paddr, batch: &mut TableBatch<'_, A>) -> Result<()>;
     /// `pte_free_defer`: as `free`, but readers under RCU may still be inside.
-    fn free_defer(&self, k: &Kernel, mm: Kva, table: Paddr) -> Result<()>;
+    fn free_defer(&self, k: &Kernel<A>, mm: Kva, table: Paddr) -> Result<()>;
     /// `__tlb_remove_table`: the batch that `tag` was put on is past its flush and grace period.
-    fn remove_table(&self, k: &Kernel, tag: u64) -> Result<()>;
+    fn remove_table(&self, k: &Kernel<A>, tag: u64) -> Result<()>;
     /// The callback behind `free_defer`: destructor and free of the page.
-    fn release(&self, k: &Kernel, page: Pfn) -> Result<()>;
+    fn release(&self, k: &Kernel<A>, page: Pfn) -> Result<()>;
 }
 
-/// The code of a scheme.
-pub(crate) fn of(scheme: Scheme) -> Result<Box<dyn Frag>> {
-    match scheme {
-        Scheme::S390_66 => Ok(Box::new(s390x::S390)),
-        other => Err(MmError::NotModelled {
-            what: format!("scheme {other} (available: {})", Scheme::list_available()),
-            errno: Errno::EINVAL,
-        }),
-    }
+/// The code of a scheme on an architecture.
+pub(crate) fn of<A: Arch>(scheme: Scheme) -> Result<Box<dyn Frag<A>>> {
+    A::frag(scheme).ok_or_else(|| MmError::NotModelled {
+        what: format!("scheme {scheme} (available: {})", Scheme::list_available()),
+        errno: Errno::EINVAL,
+    })
 }
 
 #[cfg(test)]
@@ -128,7 +126,7 @@ mod tests {
         assert_eq!("S390-66".parse::<Scheme>().unwrap(), Scheme::S390_66);
         for s in Scheme::catalogue() {
             assert_eq!(s.name().parse::<Scheme>().unwrap(), s);
-            match of(s) {
+            match of::<crate::arch::S390x>(s) {
                 Ok(_) => assert!(s.available()),
                 Err(e) => {
                     let want = format!("not modelled: scheme {s} (available: s390-66)");

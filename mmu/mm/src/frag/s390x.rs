@@ -5,7 +5,8 @@
 //! address space's `pgtable_list`, threaded through `page->lru`, unless it is Active: then one of its halves went
 //! through `pte_free_defer`, neither is used again, and the page is freed after a grace period.
 
-use super::Frag;
+use super::{Frag, Scheme};
+use crate::arch::S390x;
 use crate::buddy::Gfp;
 use crate::error::{Result, broken};
 use crate::gather::TableBatch;
@@ -18,10 +19,18 @@ use racewalk_ram::{Kva, PAGE_SIZE, Paddr, Pfn};
 use racewalk_sched::point;
 use racewalk_walk::s390x::Pte;
 
-/// A table's bit in the batch's tags: lower and upper half. Tag 0 is a region or segment table.
+/// A table's bit in the batch's tags: lower and upper half.
 const TAG: u64 = 3;
 
-pub(super) struct S390;
+struct S390;
+
+/// The code of a scheme of this family.
+pub(crate) fn of(scheme: Scheme) -> Option<Box<dyn Frag<S390x>>> {
+    match scheme {
+        Scheme::S390_66 => Some(Box::new(S390)),
+        _ => None,
+    }
+}
 
 /// States that the byte may be in at rest (B.1); zero only while the page is being freed.
 fn legal(byte: u8) -> bool {
@@ -29,7 +38,7 @@ fn legal(byte: u8) -> bool {
 }
 
 /// Changes the byte and checks both states (invariant 6).
-fn change(k: &Kernel, page: Pfn, bits: u8, what: &str) -> Result<u8> {
+fn change(k: &Kernel<S390x>, page: Pfn, bits: u8, what: &str) -> Result<u8> {
     point("frag.xor");
     let new = k.kmem.pages.xor_table_byte(page, bits)?;
     if !legal(new) || new ^ bits == 0 && new != 0x01 {
@@ -45,7 +54,7 @@ fn half(table: Paddr) -> u32 {
     (table.0 >> 11 & 1) as u32
 }
 
-fn page_of(k: &Kernel, table: Paddr) -> Result<Pfn> {
+fn page_of(k: &Kernel<S390x>, table: Paddr) -> Result<Pfn> {
     let page = k.kmem.pages.at(table)?;
     if k.kmem.pages.kind(page)? != FrameKind::PteTables || table.0 & 0x7ff != 0 {
         return broken(1, format!("{table:?} is not a PTE table: {:?}", k.kmem.pages.kind(page)?));
@@ -53,7 +62,7 @@ fn page_of(k: &Kernel, table: Paddr) -> Result<Pfn> {
     Ok(page)
 }
 
-fn locked<R>(k: &Kernel, mm: Kva, f: impl FnOnce() -> Result<R>) -> Result<R> {
+fn locked<R>(k: &Kernel<S390x>, mm: Kva, f: impl FnOnce() -> Result<R>) -> Result<R> {
     let word = &k.kmem.slab.object(mm)?[mmw::LOCK];
     lockword::lock(word, "context.lock")?;
     let r = f();
@@ -67,7 +76,7 @@ fn list_head(mm: Kva) -> Kva {
 
 impl S390 {
     /// The first page of the list, if one of its halves can be had.
-    fn reuse(&self, k: &Kernel, mm: Kva) -> Result<Option<Paddr>> {
+    fn reuse(&self, k: &Kernel<S390x>, mm: Kva) -> Result<Option<Paddr>> {
         let Some(node) = k.kmem.list_first(list_head(mm))? else { return Ok(None) };
         let page = k.kmem.pages.frame_of(node, 8)?;
         let byte = k.kmem.pages.table_byte(page)?;
@@ -84,7 +93,7 @@ impl S390 {
         Ok(Some(page.paddr().offset(bit as u64 * 2048)))
     }
 
-    fn fresh(&self, k: &Kernel, mm: Kva) -> Result<Paddr> {
+    fn fresh(&self, k: &Kernel<S390x>, mm: Kva) -> Result<Paddr> {
         let page = k.alloc(0, Gfp::Kernel, FrameKind::PteTables, "page tables")?;
         let pages = &k.kmem.pages;
         pages.set_flag(page, flag::TABLE)?;
@@ -102,7 +111,7 @@ impl S390 {
 
     /// The common first step of both frees: A (and P, which is not set) of the half change, and the page's place
     /// on the list with them.
-    fn retire(&self, k: &Kernel, mm: Kva, page: Pfn, bit: u32, tail: bool, what: &str) -> Result<()> {
+    fn retire(&self, k: &Kernel<S390x>, mm: Kva, page: Pfn, bit: u32, tail: bool, what: &str) -> Result<()> {
         locked(k, mm, || {
             let byte = change(k, page, 0x11 << bit, what)?;
             let node = Pages::lru(page);
@@ -118,7 +127,7 @@ impl S390 {
     }
 
     /// The last step: P of the half goes; whoever empties the byte frees the page.
-    fn finish(&self, k: &Kernel, page: Pfn, bit: u32, what: &str) -> Result<()> {
+    fn finish(&self, k: &Kernel<S390x>, page: Pfn, bit: u32, what: &str) -> Result<()> {
         if change(k, page, 0x10 << bit, what)? != 0 {
             return Ok(());
         }
@@ -133,8 +142,8 @@ impl S390 {
     }
 }
 
-impl Frag for S390 {
-    fn alloc(&self, k: &Kernel, mm: Kva) -> Result<Paddr> {
+impl Frag<S390x> for S390 {
+    fn alloc(&self, k: &Kernel<S390x>, mm: Kva) -> Result<Paddr> {
         let table = match locked(k, mm, || self.reuse(k, mm))? {
             Some(t) => t,
             None => self.fresh(k, mm)?,
@@ -143,20 +152,26 @@ impl Frag for S390 {
         Ok(table)
     }
 
-    fn free(&self, k: &Kernel, mm: Kva, table: Paddr) -> Result<()> {
+    fn free(&self, k: &Kernel<S390x>, mm: Kva, table: Paddr) -> Result<()> {
         let (page, bit) = (page_of(k, table)?, half(table));
         self.retire(k, mm, page, bit, false, "page_table_free")?;
         k.stats.tables_freed.bump();
         self.finish(k, page, bit, "page_table_free")
     }
 
-    fn free_rcu(&self, k: &Kernel, mm: Kva, table: Paddr, batch: &mut TableBatch<'_>) -> Result<()> {
+    fn free_rcu(
+        &self,
+        k: &Kernel<S390x>,
+        mm: Kva,
+        table: Paddr,
+        batch: &mut TableBatch<'_, S390x>,
+    ) -> Result<()> {
         let (page, bit) = (page_of(k, table)?, half(table));
         self.retire(k, mm, page, bit, true, "page_table_free_rcu")?;
         batch.remove_table(k, table.0 & !0xfff | 1 << bit)
     }
 
-    fn free_defer(&self, k: &Kernel, mm: Kva, table: Paddr) -> Result<()> {
+    fn free_defer(&self, k: &Kernel<S390x>, mm: Kva, table: Paddr) -> Result<()> {
         let page = page_of(k, table)?;
         point("frag.set_active");
         k.kmem.pages.set_flag(page, flag::ACTIVE)?;
@@ -164,9 +179,8 @@ impl Frag for S390 {
         self.free(k, mm, table)
     }
 
-    fn remove_table(&self, k: &Kernel, tag: u64) -> Result<()> {
+    fn remove_table(&self, k: &Kernel<S390x>, tag: u64) -> Result<()> {
         let bit = match tag & TAG {
-            0 => return k.crst_free(Paddr(tag)),
             1 => 0,
             2 => 1,
             _ => return broken(6, format!("table tag {tag:#x} names a PGSTE page, which nobody made")),
@@ -176,7 +190,7 @@ impl Frag for S390 {
         self.finish(k, page, bit, "__tlb_remove_table")
     }
 
-    fn release(&self, k: &Kernel, page: Pfn) -> Result<()> {
+    fn release(&self, k: &Kernel<S390x>, page: Pfn) -> Result<()> {
         point("frag.release");
         let pages = &k.kmem.pages;
         let byte = pages.table_byte(page)?;
@@ -210,7 +224,7 @@ mod tests {
     ];
 
     /// The state of a page between lock sections; `generation` leaves out pages that are being made.
-    fn observe(k: &Kernel, mm: Kva, page: Pfn, generation: u64) -> Option<String> {
+    fn observe(k: &Kernel<S390x>, mm: Kva, page: Pfn, generation: u64) -> Option<String> {
         let word = &k.kmem.slab.object(mm).ok()?[mmw::LOCK];
         lockword::lock(word, "observer").ok()?;
         // No scheduling point from here to the unlock.

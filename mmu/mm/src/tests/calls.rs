@@ -1,6 +1,7 @@
 //! One call at a time: what it answers and what it leaves.
 
 use super::{ANON, FIXED, RW};
+use crate::arch::{Arch, S390x};
 use crate::testing::{boot, boot_with};
 use crate::*;
 use racewalk_cpu::Access;
@@ -9,6 +10,8 @@ use racewalk_sched::set_this_cpu;
 use racewalk_walk::WalkStop;
 use racewalk_walk::s390x::Reason;
 use std::sync::Arc;
+
+const TASK_SIZE: u64 = S390x::TASK_SIZE;
 
 fn errno<T: std::fmt::Debug>(r: Result<T>) -> &'static str {
     r.unwrap_err().errno().name()
@@ -349,13 +352,13 @@ fn out_of_memory_is_a_signal_and_nothing_is_lost() {
 fn setups_that_cannot_be() {
     let ram = Arc::new(racewalk_ram::Ram::new(16 << 20).unwrap());
     let cpus = racewalk_cpu::Cpus::new(ram.clone(), 1);
-    let with = |c: Config| Kernel::new(ram.clone(), cpus.clone(), c).unwrap_err().to_string();
+    let with = |c: Config| Kernel::<S390x>::new(ram.clone(), cpus.clone(), c).unwrap_err().to_string();
     let e = with(Config { scheme: "s390-v2".parse().unwrap(), ..Config::default() });
     assert_eq!(e, "not modelled: scheme s390-v2 (available: s390-66)");
     assert!(with(Config { reserved: 16 << 20, ..Config::default() }).contains("reserved"));
     assert!(with(Config { reserved: 5, ..Config::default() }).contains("reserved"));
     let many = racewalk_cpu::Cpus::new(ram.clone(), MAX_CPUS + 1);
-    assert!(Kernel::new(ram, many, Config::default()).is_err());
+    assert!(Kernel::<S390x>::new(ram, many, Config::default()).is_err());
 }
 
 #[test]

@@ -1,45 +1,19 @@
 //! Flushing on s390x, and attaching CPUs to address spaces (hosted-mm C.2, rules 1 to 6).
 
+use super::{S390x, table_type};
+use crate::arch::{Arch, PteFormat};
+use crate::context::{attach_mask, clear_cpu, cpu_mask, only_me, set_cpu};
 use crate::error::{Result, broken};
-use crate::kernel::{Kernel, MAX_CPUS, Unhook};
+use crate::kernel::{Kernel, Unhook};
 use crate::lockword;
 use crate::mm::{Mm, mmw};
 use racewalk_ram::{Paddr, Vaddr};
-use racewalk_sched::{NO_CPU, point, this_cpu, wait_while, wake};
-use racewalk_walk::s390x::entry::TableType;
+use racewalk_sched::{point, wait_while, wake};
 use racewalk_walk::s390x::{Pte, Rte};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-const MASK_WORDS: usize = (MAX_CPUS / 64) as usize;
-
-fn set_cpu(mask: &[AtomicU64], cpu: u32) {
-    mask[(cpu / 64) as usize].fetch_or(1 << (cpu % 64), SeqCst);
-}
-
-fn clear_cpu(mask: &[AtomicU64], cpu: u32) {
-    mask[(cpu / 64) as usize].fetch_and(!(1 << (cpu % 64)), SeqCst);
-}
-
-/// Whether `mask` holds the current CPU and no other.
-fn only_me(mask: &[AtomicU64]) -> bool {
-    let me = this_cpu();
-    me != NO_CPU
-        && mask.iter().enumerate().all(|(i, w)| {
-            let want = if i as u32 == me / 64 { 1 << (me % 64) } else { 0 };
-            w.load(SeqCst) == want
-        })
-}
-
-fn attach_mask(w: &[AtomicU64]) -> &[AtomicU64] {
-    &w[mmw::ATTACH_MASK..][..MASK_WORDS]
-}
-
-fn cpu_mask(w: &[AtomicU64]) -> &[AtomicU64] {
-    &w[mmw::CPU_MASK..][..MASK_WORDS]
-}
-
-impl Kernel {
+impl Kernel<S390x> {
     fn in_flush<R>(&self, w: &[AtomicU64], f: impl FnOnce() -> R) -> R {
         let count = &w[mmw::FLUSH_COUNT];
         count.fetch_add(1, SeqCst);
@@ -62,14 +36,9 @@ impl Kernel {
         }
     }
 
-    pub(crate) fn load_pte(&self, pte: Paddr) -> Result<u64> {
-        point("pte.load");
-        Ok(self.ram.load_u64(pte)?)
-    }
-
     /// Stores an entry where there is none, or changes software bits only; anything else done to an entry that a
     /// CPU may be using is invariant 18.
-    pub(crate) fn set_pte(&self, pte: Paddr, new: u64) -> Result<()> {
+    pub(super) fn set_pte_plain(&self, pte: Paddr, new: u64) -> Result<()> {
         point("pte.store");
         let old = Pte(self.ram.load_u64(pte)?);
         if !old.invalid() && (old.0 ^ new) & !Pte::SOFTWARE != 0 {
@@ -83,21 +52,21 @@ impl Kernel {
 
     /// `ptep_xchg_direct`: the entry is invalid and flushed on every CPU before `new` is stored. The caller holds
     /// the table's lock.
-    pub(crate) fn pte_xchg_direct(&self, mm: &Mm, va: Vaddr, pte: Paddr, new: u64) -> Result<u64> {
-        let old = self.load_pte(pte)?;
+    pub(super) fn pte_xchg_direct(&self, mm: &Mm<S390x>, va: Vaddr, pte: Paddr, new: u64) -> Result<u64> {
+        let old = self.load_pte(pte)?.raw();
         if !Pte(old).invalid() {
             point("pte.flush");
             let w = mm.words()?;
             self.in_flush(w, || self.ipte(w, pte, va));
         }
-        self.set_pte(pte, new)?;
+        self.set_pte_plain(pte, new)?;
         Ok(old)
     }
 
     /// `ptep_xchg_lazy`: like the direct form, unless only this CPU is attached: then the invalid bit is stored and
     /// the flush left to [`flush_mm_lazy`](Self::flush_mm_lazy).
-    pub(crate) fn pte_xchg_lazy(&self, mm: &Mm, va: Vaddr, pte: Paddr, new: u64) -> Result<u64> {
-        let old = self.load_pte(pte)?;
+    pub(super) fn pte_xchg_lazy(&self, mm: &Mm<S390x>, va: Vaddr, pte: Paddr, new: u64) -> Result<u64> {
+        let old = self.load_pte(pte)?.raw();
         if !Pte(old).invalid() {
             point("pte.flush");
             let w = mm.words()?;
@@ -116,42 +85,29 @@ impl Kernel {
                 Ok(())
             })?;
         }
-        self.set_pte(pte, new)?;
+        self.set_pte_plain(pte, new)?;
         Ok(old)
     }
 
-    /// Takes away the entry for `va` of a segment or region table; `empty` is what an unused entry holds.
-    pub(crate) fn unhook(
-        &self,
-        mm: &Mm,
-        entry: Paddr,
-        empty: u64,
-        table: TableType,
-        va: Vaddr,
-    ) -> Result<()> {
+    /// Takes away the entry for `va` of a segment or region table.
+    pub(super) fn unhook(&self, mm: &Mm<S390x>, entry: Paddr, level: usize, va: Vaddr) -> Result<()> {
         point("pmd.clear");
         if self.config.unhook == Unhook::Idte && self.ram.load_u64(entry)? & Rte::I == 0 {
-            self.flush_entry(mm, entry, table, va)?;
+            self.flush_entry(mm, entry, level, va)?;
         }
-        Ok(self.ram.store_u64(entry, empty)?)
+        Ok(self.ram.store_u64(entry, S390x::empty(level))?)
     }
 
     /// IDTE of the entry for `va` of a segment or region table.
-    pub(crate) fn flush_entry(&self, mm: &Mm, entry: Paddr, table: TableType, va: Vaddr) -> Result<()> {
+    pub(super) fn flush_entry(&self, mm: &Mm<S390x>, entry: Paddr, level: usize, va: Vaddr) -> Result<()> {
         let w = mm.words()?;
         self.stats.flush_idte_entry.bump();
-        self.in_flush(w, || self.cpus.idte_entry(entry, table, va));
-        Ok(())
-    }
-
-    /// Rule 5: a table of this space was unhooked.
-    pub(crate) fn mark_freed_tables(&self, mm: &Mm) -> Result<()> {
-        mm.words()?[mmw::FLUSH_MM].store(1, SeqCst);
+        self.in_flush(w, || self.cpus.idte_entry(entry, table_type(level), va));
         Ok(())
     }
 
     /// `__tlb_flush_mm`: IDTE clearing by ASCE.
-    pub(crate) fn flush_mm(&self, mm: &Mm) -> Result<()> {
+    pub(super) fn flush_mm(&self, mm: &Mm<S390x>) -> Result<()> {
         let w = mm.words()?;
         self.in_flush(w, || {
             for (to, from) in cpu_mask(w).iter().zip(attach_mask(w)) {
@@ -165,7 +121,7 @@ impl Kernel {
     }
 
     /// `__tlb_flush_mm_lazy`: the flush, if somebody left it to us.
-    pub(crate) fn flush_mm_lazy(&self, mm: &Mm) -> Result<()> {
+    pub(super) fn flush_mm_lazy(&self, mm: &Mm<S390x>) -> Result<()> {
         let w = mm.words()?;
         lockword::lock(&w[mmw::LOCK], "context.lock")?;
         let r = if w[mmw::FLUSH_MM].swap(0, SeqCst) != 0 { self.flush_mm(mm) } else { Ok(()) };
@@ -173,20 +129,15 @@ impl Kernel {
         r
     }
 
-    /// `tlb_table_invalidate`: what must be done before a batch of tables goes to RCU.
-    pub(crate) fn tlb_table_invalidate(&self, mm: &Mm) -> Result<()> {
-        self.flush_mm_lazy(mm)
-    }
-
     /// `switch_mm` and `finish_arch_post_lock_switch` for `cpu`, which runs the caller: attaches it to `next`, or
     /// to the empty space. Does not return while a direct flush of `next` is under way.
-    pub(crate) fn switch_mm(&self, cpu: u32, next: Option<&Arc<Mm>>) -> Result<()> {
+    pub(super) fn switch_mm(&self, cpu: u32, next: Option<&Arc<Mm<S390x>>>) -> Result<()> {
         point("switch_mm");
         if let Some(mm) = next {
             set_cpu(attach_mask(mm.words()?), cpu);
         }
         let prev = self.active[cpu as usize].lock("active").take();
-        self.cpus.load_asce(cpu, self.idle_asce.0);
+        S390x::load(&self.cpus, cpu, None, self.idle);
         let same = prev.as_ref().zip(next).is_some_and(|(p, n)| Arc::ptr_eq(p, n));
         if let Some(prev) = prev
             && !same
@@ -204,13 +155,8 @@ impl Kernel {
             self.flush_mm_lazy(mm)?;
             *self.active[cpu as usize].lock("active") = Some(mm.clone());
             point("switch_mm.load_asce");
-            self.cpus.load_asce(cpu, mm.asce().0);
+            S390x::load(&self.cpus, cpu, Some(mm.context()), self.idle);
         }
         Ok(())
     }
-}
-
-/// Whether any CPU is attached.
-pub(crate) fn attached(w: &[AtomicU64]) -> bool {
-    attach_mask(w).iter().any(|m| m.load(SeqCst) != 0)
 }

@@ -1,0 +1,164 @@
+//! The machine's memory as the kernel keeps it: frames, their records, and what was found wrong. The same for every
+//! architecture.
+
+use crate::buddy::{Buddy, Failures, Gfp};
+use crate::error::{MmError, Result};
+use crate::kmem::Kmem;
+use crate::page::{FrameKind, Pages, flag};
+use crate::slab::Slab;
+use crate::stats::Stats;
+use racewalk_ram::{Paddr, Pfn, Ram};
+use racewalk_sched::controlled;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, PoisonError};
+
+/// Memory and its books.
+#[derive(Debug)]
+pub struct Memory {
+    pub(crate) ram: Arc<Ram>,
+    page_shift: u32,
+    pub(crate) kmem: Kmem,
+    pub(crate) buddy: Buddy,
+    pub(crate) stats: Stats,
+    // A host lock, held for one operation.
+    findings: std::sync::Mutex<Vec<MmError>>,
+    found: AtomicBool,
+}
+
+impl Memory {
+    /// All of `ram` but its first `reserved` frames, in pages of 2^`page_shift` bytes.
+    pub(crate) fn new(
+        ram: Arc<Ram>,
+        page_shift: u32,
+        reserved: u64,
+        max_mms: u32,
+        cpus: u32,
+    ) -> Result<Memory> {
+        let order = page_shift - racewalk_ram::PAGE_SHIFT;
+        let frames = ram.size() >> racewalk_ram::PAGE_SHIFT;
+        let m = Memory {
+            kmem: Kmem { ram: ram.clone(), pages: Pages::new(frames, order)?, slab: Slab::new(max_mms)? },
+            buddy: Buddy::new(reserved, frames, order, cpus),
+            stats: Stats::default(),
+            findings: Default::default(),
+            found: AtomicBool::new(false),
+            page_shift,
+            ram,
+        };
+        for f in 0..reserved {
+            m.kmem.pages.prepare(Pfn(f), 0, FrameKind::Reserved)?;
+            m.kmem.pages.set_flag(Pfn(f), flag::RESERVED)?;
+        }
+        Ok(m)
+    }
+
+    /// Guest memory.
+    pub fn ram(&self) -> &Arc<Ram> {
+        &self.ram
+    }
+    /// What the mm did so far.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+    /// The page records.
+    pub fn pages(&self) -> &Pages {
+        &self.kmem.pages
+    }
+    /// Free frames of 4 KiB.
+    pub fn free_frames(&self) -> u64 {
+        self.buddy.free_frames()
+    }
+    /// Makes allocations fail from now on.
+    pub fn set_failures(&self, plan: Failures) {
+        self.buddy.set_failures(plan);
+    }
+    /// Bytes of a page.
+    pub fn page_size(&self) -> u64 {
+        1 << self.page_shift
+    }
+    /// log2 of the bytes of a page.
+    pub(crate) fn page_shift(&self) -> u32 {
+        self.page_shift
+    }
+
+    /// Notes a finding. In a controlled run the schedule ends with it.
+    pub(crate) fn report(&self, e: MmError) {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner).push(e);
+        self.found.store(true, SeqCst);
+        if controlled::active() {
+            controlled::cancel();
+        }
+    }
+
+    /// Notes `r`'s error if it is a finding, and hands `r` on.
+    pub(crate) fn note<T>(&self, r: Result<T>) -> Result<T> {
+        match r {
+            Err(e) if e.is_finding() => {
+                let copy = MmError::Reported(e.to_string());
+                self.report(e);
+                Err(copy)
+            }
+            r => r,
+        }
+    }
+
+    /// Whether a broken invariant, or a wild or stale pointer was found.
+    pub fn has_findings(&self) -> bool {
+        self.found.load(SeqCst)
+    }
+
+    /// Takes what was found so far.
+    pub fn take_findings(&self) -> Vec<MmError> {
+        self.found.store(false, SeqCst);
+        std::mem::take(&mut *self.findings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A block of 2^`order` pages.
+    pub(crate) fn alloc(&self, order: u32, gfp: Gfp, kind: FrameKind, what: &'static str) -> Result<Pfn> {
+        self.buddy.alloc(&self.kmem.pages, &self.stats, order, gfp, kind, what)
+    }
+
+    /// Gives a block of 2^`order` pages back.
+    pub(crate) fn free(&self, pfn: Pfn, order: u32) -> Result<()> {
+        self.buddy.free(&self.kmem.pages, &self.stats, pfn, order)
+    }
+
+    /// A zeroed page of user memory.
+    pub(crate) fn alloc_zeroed(&self, what: &'static str) -> Result<Pfn> {
+        let p = self.alloc(0, Gfp::Kernel, FrameKind::Anon, what)?;
+        self.ram.fill(p.paddr(), 0, self.page_size())?;
+        self.kmem.pages.set_flag(p, flag::ANON)?;
+        Ok(p)
+    }
+
+    /// Copies a page.
+    pub(crate) fn copy_page(&self, to: Pfn, from: Pfn) -> Result<()> {
+        for i in 0..self.page_size() / racewalk_ram::PAGE_SIZE {
+            self.ram.copy_frame(Pfn(to.0 + i), Pfn(from.0 + i))?;
+        }
+        Ok(())
+    }
+
+    /// Fills `len` bytes of a table that nobody can reach yet with `entry`.
+    pub(crate) fn fill_table(&self, at: Paddr, len: u64, entry: u64) -> Result<()> {
+        if entry == 0 {
+            return Ok(self.ram.fill(at, 0, len)?);
+        }
+        for i in (0..len).step_by(8) {
+            self.ram.store_u64(at.offset(i), entry)?;
+        }
+        Ok(())
+    }
+
+    /// Drops a reference to a frame of user memory; the last one frees it.
+    pub(crate) fn put_page(&self, pfn: Pfn) -> Result<()> {
+        racewalk_sched::point("page.put");
+        if self.kmem.pages.put_testzero(pfn)? {
+            if self.kmem.pages.mapcount(pfn)? != -1 {
+                return crate::error::broken(19, format!("frame {pfn:?} is freed while it is mapped"));
+            }
+            self.free(pfn, 0)?;
+        }
+        Ok(())
+    }
+}
