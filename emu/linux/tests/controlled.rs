@@ -28,7 +28,7 @@ fn run(args: &[&str], mode: Mode, policy: &mut dyn Policy) -> (Outcome, u64, Vec
         cpus: 2,
         memory: 64 << 20,
         mode,
-        scheme: Scheme::S390_66,
+        scheme: Scheme::default(),
         speculate: true,
         code_bytes: 4 << 20,
     };

@@ -228,14 +228,15 @@ impl<H: Hardware> Cpus<H> {
     /// boundary; nothing is promised before [`complete`](Self::complete).
     pub fn post(&self, by: &'static str, va: Option<Vaddr>, purge: Purge) -> Pending {
         let me = this_cpu();
+        let pending = self.broadcast(|c, g| {
+            let gone = g.purge(&purge);
+            c.stats.purged.add(gone as u64);
+        });
         if let Some(c) = self.cpus.get(me as usize) {
             c.stats.purges_sent.bump();
             self.emit(me, || CpuEvent::Purge { by, va, purge });
         }
-        self.broadcast(|c, g| {
-            let gone = g.purge(&purge);
-            c.stats.purged.add(gone as u64);
-        })
+        pending
     }
 
     /// Returns when no CPU uses any more what was purged.

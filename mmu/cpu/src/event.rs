@@ -10,6 +10,8 @@ use std::fmt;
 pub enum CpuEvent {
     /// A step of a walk.
     Walk(WalkEvent),
+    /// A purge, or the end of the run, ended a walk between two of its steps.
+    Overtaken,
     /// The model TLB took the page in.
     Fill {
         /// First byte of the page.
@@ -42,6 +44,7 @@ impl fmt::Display for CpuEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             CpuEvent::Walk(w) => write!(f, "{w}"),
+            CpuEvent::Overtaken => f.write_str("walk_overtaken"),
             CpuEvent::Fill { page } => write!(f, "tlb_fill {page:#x}"),
             CpuEvent::Purge { by, va: Some(va), purge } => write!(f, "{by} {va:#x} {purge}"),
             CpuEvent::Purge { by, va: None, purge } => write!(f, "{by} {purge}"),

@@ -81,6 +81,8 @@ pub struct Cpus<H: Hardware = S390x> {
     /// The CPUs have walk caches; without them a walk neither asks nor remembers.
     pub(crate) walk_caches: bool,
     pub(crate) sink: OnceLock<Arc<dyn Sink>>,
+    /// The kernel's own observer.
+    pub(crate) watch: OnceLock<Arc<dyn Sink>>,
     pub(crate) tracing: std::sync::atomic::AtomicBool,
 }
 
@@ -110,6 +112,7 @@ impl<H: Hardware> Cpus<H> {
             cpus: (0..n).map(|_| cpu()).collect(),
             walk_caches: !tlbs.walk_cache.is_empty(),
             sink: OnceLock::new(),
+            watch: OnceLock::new(),
             tracing: Default::default(),
         })
     }
@@ -141,12 +144,21 @@ impl<H: Hardware> Cpus<H> {
         }
     }
 
+    /// Sends events of all CPUs to the kernel's sanitizer, beside the sink of [`trace_to`](Self::trace_to). May be called
+    /// once.
+    pub fn watch_by(&self, sink: Arc<dyn Sink>) {
+        if self.watch.set(sink).is_ok() {
+            self.tracing.store(true, std::sync::atomic::Ordering::Release);
+        }
+    }
+
     #[inline]
     pub(crate) fn emit(&self, cpu: u32, event: impl FnOnce() -> CpuEvent) {
-        if self.tracing.load(std::sync::atomic::Ordering::Relaxed)
-            && let Some(s) = self.sink.get()
-        {
-            s.event(cpu, &event());
+        if self.tracing.load(std::sync::atomic::Ordering::Relaxed) {
+            let event = event();
+            for s in [self.sink.get(), self.watch.get()].into_iter().flatten() {
+                s.event(cpu, &event);
+            }
         }
     }
 }

@@ -69,16 +69,25 @@ impl<H: Hardware> Cpus<H> {
             }
             Lookup::Miss => {}
         }
-        let w = self.walk(cpu, &context, &key, va, access);
+        let w = self.walk(cpu, &context, &key, va, access, None);
         // A purge that came meanwhile waits for this CPU's boundary and takes the entries with it then, if it names them.
         self.fill(c, cpu, va, side, &w, None);
         w.result.map(|entry| Translated { paddr: entry.paddr(va), entry })
     }
 
-    fn walk(&self, cpu: u32, context: &H::Context, key: &Key, va: Vaddr, access: Access) -> Walked<H> {
+    /// `since`: a speculative walk, which the next purge ends.
+    fn walk(
+        &self,
+        cpu: u32,
+        context: &H::Context,
+        key: &Key,
+        va: Vaddr,
+        access: Access,
+        since: Option<u64>,
+    ) -> Walked<H> {
         let c = &self.cpus[cpu as usize];
         c.stats.walks.bump();
-        let tables = Tables { cpus: self, cpu, space: key.space, uppers: RefCell::default() };
+        let tables = Tables { cpus: self, cpu, space: key.space, uppers: RefCell::default(), since };
         let result = match H::walk(&tables, context, va, access) {
             Ok(e) if e.paddr(va).0 >= self.ram.size() => {
                 Err(WalkStop::Fault(H::outside(context, va, access)))
@@ -131,10 +140,11 @@ impl<H: Hardware> Cpus<H> {
             }
             (g.context.clone(), key, g.seq)
         };
-        let w = self.walk(cpu, &context, &key, va, Access::Load);
+        let w = self.walk(cpu, &context, &key, va, Access::Load, Some(seq));
         self.fill(c, cpu, va, Side::Data, &w, Some(seq));
         match w.result {
-            Err(WalkStop::Cancelled) => Err(racewalk_sched::Cancelled),
+            // A purge overtook the walk, or the run is over: the next scheduling point says which.
+            Err(WalkStop::Cancelled) => racewalk_sched::step("walk.overtaken"),
             _ => Ok(()),
         }
     }

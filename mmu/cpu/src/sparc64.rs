@@ -55,7 +55,7 @@ impl Cpus<Sun4u> {
         };
         let r = context.request(va, access, &Operand::default()).map_err(WalkStop::Fault)?;
         let space = context.tlb_key(va, &r).space;
-        let memory = Tables { cpus: self, cpu, space, uppers: Default::default() };
+        let memory = Tables { cpus: self, cpu, space, uppers: Default::default(), since: None };
         let found = miss::refill(&memory, kernel, context.tsb(access), &r, va)?;
         if let Some(entry) = miss::enter(&r, va, &found) {
             self.enter(cpu, va, access, entry, seq);

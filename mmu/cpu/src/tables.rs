@@ -18,6 +18,9 @@ pub(crate) struct Tables<'a, H: Hardware> {
     /// Upper parts that the walk offers to the walk cache. They enter it when the walk has ended: a purge that overtook a
     /// speculative walk keeps them out.
     pub(crate) uppers: RefCell<Vec<(Vaddr, u8, Upper)>>,
+    /// A speculative walk goes on only as long as no purge was made since this one: what an invalidation promises holds
+    /// for such walks too, and nobody waits for them.
+    pub(crate) since: Option<u64>,
 }
 
 impl<H: Hardware> Tables<'_, H> {
@@ -26,7 +29,11 @@ impl<H: Hardware> Tables<'_, H> {
     }
     #[inline]
     fn step(&self, label: &'static str) -> Result<&Ram, EntryStop> {
-        step(label).map_err(|_| EntryStop::Cancelled)?;
+        let cut = step(label).is_err() || self.since.is_some_and(|s| self.of().gate().seq != s);
+        if cut {
+            self.cpus.emit(self.cpu, || CpuEvent::Overtaken);
+            return Err(EntryStop::Cancelled);
+        }
         self.of().stats.steps.bump();
         Ok(&self.cpus.ram)
     }

@@ -5,14 +5,20 @@ use crate::page::{FrameKind, KINDS, Pages};
 use crate::stats::Stats;
 use racewalk_ram::Pfn;
 use racewalk_sched::controlled::Rng;
-use racewalk_sched::{Mutex, this_cpu};
+use racewalk_sched::this_cpu;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The largest order: blocks of 2^10 frames.
 pub const MAX_ORDER: u32 = 10;
 const PCP_BATCH: usize = 8;
 const PCP_HIGH: usize = 32;
+
+/// Host locks, held for one operation: an allocation is one step of a schedule.
+fn locked<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// How an allocation may behave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -144,7 +150,7 @@ impl Buddy {
 
     pub(crate) fn set_failures(&self, plan: Failures) {
         let seed = if let Failures::Chance { seed, .. } = plan { seed } else { 0 };
-        *self.injector.lock("buddy.injector") = Injector { plan, count: 0, rng: Rng(seed) };
+        *locked(&self.injector) = Injector { plan, count: 0, rng: Rng(seed) };
     }
 
     fn local(&self) -> &Mutex<Vec<u64>> {
@@ -153,27 +159,27 @@ impl Buddy {
 
     fn take(&self, order: u32) -> Option<u64> {
         if order == self.page_order {
-            let mut pcp = self.local().lock("pcp");
+            let mut pcp = locked(self.local());
             if pcp.is_empty() {
-                let mut free = self.free.lock("buddy");
+                let mut free = locked(&self.free);
                 pcp.extend((0..PCP_BATCH).map_while(|_| free.take(order)));
                 pcp.reverse();
             }
             if let Some(f) = pcp.pop() {
                 return Some(f);
             }
-        } else if let Some(f) = self.free.lock("buddy").take(order) {
+        } else if let Some(f) = locked(&self.free).take(order) {
             return Some(f);
         }
         // Frames may hide in other CPUs' lists.
         self.drain();
-        self.free.lock("buddy").take(order)
+        locked(&self.free).take(order)
     }
 
     fn drain(&self) {
         for p in &self.pcp {
-            let frames = std::mem::take(&mut *p.lock("pcp"));
-            let mut free = self.free.lock("buddy");
+            let frames = std::mem::take(&mut *locked(p));
+            let mut free = locked(&self.free);
             for f in frames {
                 free.give(f, self.page_order);
             }
@@ -190,7 +196,7 @@ impl Buddy {
         kind: FrameKind,
         what: &'static str,
     ) -> Result<Pfn> {
-        let fails = self.injector.lock("buddy.injector").fails(gfp);
+        let fails = locked(&self.injector).fails(gfp);
         let block = if fails { None } else { self.take(order + self.page_order) };
         let Some(block) = block else {
             stats.alloc_failures.bump();
@@ -209,17 +215,17 @@ impl Buddy {
         self.in_use[kind as usize].fetch_sub(1 << order, SeqCst);
         stats.frames_freed.add(1 << order);
         if order == 0 {
-            let mut pcp = self.local().lock("pcp");
+            let mut pcp = locked(self.local());
             pcp.push(pfn.0);
             if pcp.len() > PCP_HIGH {
                 let old: Vec<u64> = pcp.drain(..PCP_BATCH).collect();
-                let mut free = self.free.lock("buddy");
+                let mut free = locked(&self.free);
                 for f in old {
                     free.give(f, frames);
                 }
             }
         } else {
-            self.free.lock("buddy").give(pfn.0, frames);
+            locked(&self.free).give(pfn.0, frames);
         }
         Ok(())
     }
@@ -231,8 +237,8 @@ impl Buddy {
 
     /// Free frames.
     pub(crate) fn free_frames(&self) -> u64 {
-        let cached: usize = self.pcp.iter().map(|p| p.lock("pcp").len()).sum();
-        self.free.lock("buddy").frames() + ((cached as u64) << self.page_order)
+        let cached: usize = self.pcp.iter().map(|p| locked(p).len()).sum();
+        locked(&self.free).frames() + ((cached as u64) << self.page_order)
     }
 }
 
@@ -287,7 +293,7 @@ mod tests {
             b.drain();
             let mut fresh = FreeLists::default();
             fresh.add_range(first, end);
-            assert_eq!(b.free.lock("t").orders, fresh.orders, "everything merged again");
+            assert_eq!(locked(&b.free).orders, fresh.orders, "everything merged again");
         }
     }
 

@@ -1,6 +1,7 @@
 //! What can go wrong in the hosted mm.
 
 pub use crate::errno::Errno;
+use crate::sanitizer::Report;
 use racewalk_ram::{Kva, RamError};
 
 /// An error of the hosted mm.
@@ -54,6 +55,9 @@ pub enum MmError {
         /// What was found.
         text: String,
     },
+    /// What the sanitizer found.
+    #[error("{0}")]
+    Found(Box<Report>),
     /// A finding that has been noted already; see [`Kernel::take_findings`](crate::Kernel::take_findings).
     #[error("{0}")]
     Reported(String),
@@ -84,6 +88,7 @@ impl MmError {
             MmError::Wild { .. }
             | MmError::Stale { .. }
             | MmError::Broken { .. }
+            | MmError::Found(_)
             | MmError::Reported(_)
             | MmError::Ram(_) => Errno::EIO,
         }
@@ -94,8 +99,24 @@ impl MmError {
     pub fn is_finding(&self) -> bool {
         matches!(
             self,
-            MmError::Wild { .. } | MmError::Stale { .. } | MmError::Broken { .. } | MmError::Ram(_)
+            MmError::Wild { .. }
+                | MmError::Stale { .. }
+                | MmError::Broken { .. }
+                | MmError::Found(_)
+                | MmError::Ram(_)
         )
+    }
+
+    /// The invariant that a finding breaks (hosted-mm D; 24 and above are the project's own).
+    pub fn rule(&self) -> Option<u8> {
+        match self {
+            MmError::Broken { rule, .. } => Some(*rule),
+            MmError::Found(r) => Some(r.rule),
+            MmError::Wild { .. } => Some(14),
+            MmError::Stale { .. } => Some(22),
+            MmError::Ram(_) => Some(1),
+            _ => None,
+        }
     }
 }
 

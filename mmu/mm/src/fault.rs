@@ -174,7 +174,7 @@ impl<A: Arch> Mm<A> {
     /// The entry for `va`, locked; the table is made if there is none.
     fn lock_pte(&self, pmd: Paddr, va: Vaddr) -> Result<PteLock<'_, A>> {
         loop {
-            self.kernel().pte_alloc(self, pmd)?;
+            self.kernel().pte_alloc(self, pmd, va)?;
             if let Some(l) = self.kernel().pte_map_lock(pmd, va)? {
                 return Ok(l);
             }

@@ -8,6 +8,7 @@ use crate::layout;
 use crate::mm::Mm;
 use crate::page::FrameKind;
 use crate::rcu::RcuFunc;
+use crate::sanitizer::Give;
 use racewalk_ram::{Kva, Paddr, Pfn};
 use racewalk_sched::point;
 
@@ -48,8 +49,7 @@ impl<'a, A: Arch> TableBatch<'a, A> {
                 Err(e) if e.is_finding() => return Err(e),
                 Err(_) => {
                     A::table_invalidate(k, self.mm)?;
-                    k.stats.flush_ipi.bump();
-                    k.cpus.ipi_all();
+                    k.cross_call();
                     return k.tlb_remove_table(tag);
                 }
             },
@@ -96,11 +96,6 @@ impl<A: Arch> Kernel<A> {
         }
         self.free(page, 0)
     }
-
-    /// `pte_free_now`: the callback of a page whose tables were deferred.
-    pub(crate) fn pte_free_now(&self, page: Pfn) -> Result<()> {
-        self.frag.release(self, page)
-    }
 }
 
 /// What one unmap operation has taken away and not yet freed.
@@ -136,13 +131,16 @@ impl<'a, A: Arch> Gather<'a, A> {
     pub(crate) fn remove_pte_table(&mut self, table: Paddr) -> Result<()> {
         point("gather.pte_table");
         A::mark_freed_tables(self.k, self.mm)?;
-        self.k.frag.free_rcu(self.k, self.mm.kva(), table, &mut self.batch)
+        self.k.pte_table_free_rcu(self.mm.kva(), table, &mut self.batch)
     }
 
     /// Takes an unhooked table above the PTE tables.
     pub(crate) fn remove_upper(&mut self, level: usize, table: Paddr) -> Result<()> {
         point("gather.upper");
         A::mark_freed_tables(self.k, self.mm)?;
+        if let Some(s) = self.k.sanitizer() {
+            s.give(table, Give::Gather)?;
+        }
         self.batch.remove_table(self.k, table.0 | (level as u64) << UPPER_SHIFT)
     }
 

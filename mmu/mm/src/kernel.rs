@@ -1,6 +1,6 @@
 //! The machine-wide part of the hosted kernel.
 
-use crate::arch::{Arch, S390x};
+use crate::arch::{Arch, PteFormat, S390x};
 use crate::buddy::Gfp;
 use crate::error::{MmError, Result};
 use crate::frag::{self, Frag, Scheme};
@@ -8,11 +8,13 @@ use crate::memory::Memory;
 use crate::mm::Mm;
 use crate::page::FrameKind;
 use crate::rcu::Rcu;
+use crate::sanitizer::{self, Format, Sanitizer};
 use racewalk_cpu::Cpus;
-use racewalk_ram::{PAGE_SIZE, Paddr, Pfn, Ram};
+use racewalk_cpu::{CpuEvent, Sink};
+use racewalk_ram::{Kva, PAGE_SIZE, Paddr, Pfn, Ram};
 use racewalk_sched::Mutex;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// CPUs that fit the attach masks.
 pub const MAX_CPUS: u32 = 256;
@@ -58,12 +60,14 @@ pub struct Config {
     pub max_map_count: usize,
     /// Lowest address that a program may map (`vm.mmap_min_addr`).
     pub mmap_min_addr: u64,
+    /// Watch every table and walker.
+    pub sanitize: Option<sanitizer::Options>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Config {
-            scheme: Scheme::S390_66,
+            scheme: Scheme::default(),
             gather: GatherMode::default(),
             unhook: Unhook::default(),
             reserved: 4 << 20,
@@ -71,6 +75,7 @@ impl Default for Config {
             stack_limit: 8 << 20,
             max_map_count: 65530,
             mmap_min_addr: 0x1_0000,
+            sanitize: None,
         }
     }
 }
@@ -148,7 +153,11 @@ impl<A: Arch> Kernel<A> {
         }
         let frag = frag::of::<A>(config.scheme)?;
         let reserved = config.reserved / PAGE_SIZE;
-        let memory = Arc::new(Memory::new(ram, A::PAGE_SHIFT, reserved, config.max_mms, n)?);
+        let watch = config.sanitize.map(|o| Arc::new(Sanitizer::new(format::<A>(), o)));
+        let memory = Arc::new(Memory::new(ram, A::PAGE_SHIFT, reserved, config.max_mms, n, watch)?);
+        if memory.sanitizer().is_some() {
+            cpus.watch_by(Arc::new(Watch(Arc::downgrade(&memory))));
+        }
         let mut k = Kernel {
             rcu: Rcu::new(n),
             frag,
@@ -161,7 +170,7 @@ impl<A: Arch> Kernel<A> {
         };
         k.zero_page = k.alloc(0, Gfp::Kernel, FrameKind::Reserved, "the zero page")?;
         k.ram.fill(k.zero_page.paddr(), 0, page)?;
-        k.idle = k.upper_alloc(0, FrameKind::Reserved)?;
+        k.idle = k.upper_alloc(0, FrameKind::Reserved, Kva(0))?;
         for cpu in 0..n {
             A::load(&k.cpus, cpu, None, k.idle);
         }
@@ -191,6 +200,37 @@ impl<A: Arch> Kernel<A> {
             upper_pages: in_use(FrameKind::UpperTable),
             batches: in_use(FrameKind::TableBatch),
             mms: self.kmem.slab.live() as u64,
+        }
+    }
+}
+
+/// What the sanitizer knows of an architecture.
+fn format<A: Arch>() -> Format {
+    Format {
+        walked: A::WALKED,
+        levels: A::LEVELS.len(),
+        next_table: A::next_table,
+        clear: |level, entry| {
+            if level + 1 == A::LEVELS.len() {
+                !A::Pte::from_raw(entry).valid()
+            } else {
+                A::next_table(level, entry).is_none()
+            }
+        },
+        level_name: |level| A::LEVELS[level].name,
+    }
+}
+
+/// Takes the events of the hardware to the sanitizer.
+struct Watch(Weak<Memory>);
+
+impl Sink for Watch {
+    fn event(&self, cpu: u32, event: &CpuEvent) {
+        let Some(m) = self.0.upgrade() else { return };
+        if let Some(s) = m.sanitizer()
+            && let Err(e) = s.hardware(cpu, event)
+        {
+            m.report(e);
         }
     }
 }

@@ -3,7 +3,8 @@
 use crate::error::{MmError, Result, broken};
 use crate::layout::{self, Place};
 use crate::page::Pages;
-use crate::slab::Slab;
+use crate::sanitizer::Sanitizer;
+use crate::slab::{Slab, TypeSafe};
 use racewalk_ram::{Kva, Ram};
 use racewalk_sched::point;
 use std::sync::Arc;
@@ -15,12 +16,20 @@ pub(crate) struct Kmem {
     pub(crate) ram: Arc<Ram>,
     pub(crate) pages: Pages,
     pub(crate) slab: Slab,
+    /// Objects whose slots are never used for anything else (`SLAB_TYPESAFE_BY_RCU`).
+    pub(crate) type_safe: TypeSafe,
+    pub(crate) sanitizer: Option<Arc<Sanitizer>>,
 }
 
 impl Kmem {
     /// Loads the doubleword at `kva`.
     pub(crate) fn load(&self, kva: Kva, wanted: &'static str) -> Result<u64> {
         point("kmem.load");
+        self.peek(kva, wanted)
+    }
+
+    /// The same without a scheduling point.
+    pub(crate) fn peek(&self, kva: Kva, wanted: &'static str) -> Result<u64> {
         match layout::place(kva, self.pages.frames(), wanted)? {
             Place::Direct(at) if at.0 & 7 == 0 => Ok(self.ram.load_u64(at)?),
             Place::Record { pfn, byte } if byte & 7 == 0 => {
@@ -29,6 +38,9 @@ impl Kmem {
             Place::Slab { byte, .. } if byte & 7 == 0 => {
                 Ok(self.slab.object(kva)?[(byte / 8) as usize].load(SeqCst))
             }
+            Place::TypeSafe { byte, .. } if byte & 7 == 0 => {
+                Ok(self.type_safe.words(kva)?[(byte / 8) as usize].load(SeqCst))
+            }
             _ => Err(MmError::Wild { kva, wanted }),
         }
     }
@@ -36,6 +48,17 @@ impl Kmem {
     /// Stores the doubleword at `kva`.
     pub(crate) fn store(&self, kva: Kva, v: u64, wanted: &'static str) -> Result<()> {
         point("kmem.store");
+        if let Some(s) = &self.sanitizer {
+            match layout::place(kva, self.pages.frames(), wanted)? {
+                Place::Direct(at) => s.store(at, v)?,
+                _ => s.overwrites(kva)?,
+            }
+        }
+        self.poke(kva, v, wanted)
+    }
+
+    /// The same without a scheduling point, unseen by the sanitizer: for RCU's own lists.
+    pub(crate) fn poke(&self, kva: Kva, v: u64, wanted: &'static str) -> Result<()> {
         match layout::place(kva, self.pages.frames(), wanted)? {
             Place::Direct(at) if at.0 & 7 == 0 => self.ram.store_u64(at, v)?,
             Place::Record { pfn, byte } if byte & 7 == 0 => {
@@ -43,6 +66,9 @@ impl Kmem {
             }
             Place::Slab { byte, .. } if byte & 7 == 0 => {
                 self.slab.object(kva)?[(byte / 8) as usize].store(v, SeqCst);
+            }
+            Place::TypeSafe { byte, .. } if byte & 7 == 0 => {
+                self.type_safe.words(kva)?[(byte / 8) as usize].store(v, SeqCst);
             }
             _ => return Err(MmError::Wild { kva, wanted }),
         }
@@ -88,18 +114,27 @@ impl Kmem {
 
     /// Adds at the front.
     pub(crate) fn list_add(&self, node: Kva, head: Kva) -> Result<()> {
+        if let Some(s) = &self.sanitizer {
+            s.list_add(node)?;
+        }
         let next = self.next(head)?;
         self.insert(node, head, next)
     }
 
     /// Adds at the end.
     pub(crate) fn list_add_tail(&self, node: Kva, head: Kva) -> Result<()> {
+        if let Some(s) = &self.sanitizer {
+            s.list_add(node)?;
+        }
         let prev = self.prev(head)?;
         self.insert(node, prev, head)
     }
 
     /// Unlinks a node and makes it an empty list; harmless on an unlinked node.
     pub(crate) fn list_del_init(&self, node: Kva) -> Result<()> {
+        if let Some(s) = &self.sanitizer {
+            s.list_del(node)?;
+        }
         let (next, prev) = (self.next(node)?, self.prev(node)?);
         if self.prev(next)? != node || self.next(prev)? != node {
             return broken(14, format!("list node {node:?} is not linked both ways"));
@@ -109,7 +144,6 @@ impl Kmem {
     }
 
     /// The nodes of a list, at most `limit` (more is invariant 14).
-    #[cfg(test)]
     pub(crate) fn list_nodes(&self, head: Kva, limit: usize) -> Result<Vec<Kva>> {
         let mut v = Vec::new();
         let mut n = self.next(head)?;
@@ -132,7 +166,13 @@ mod tests {
     #[test]
     fn lists_through_page_records() {
         let ram = Arc::new(Ram::new(1 << 24).unwrap());
-        let k = Kmem { ram, pages: Pages::new(4096, 0).unwrap(), slab: Slab::new(4).unwrap() };
+        let k = Kmem {
+            ram,
+            pages: Pages::new(4096, 0).unwrap(),
+            slab: Slab::new(4).unwrap(),
+            type_safe: TypeSafe::new(4).unwrap(),
+            sanitizer: None,
+        };
         let head = Kva(k.slab.alloc("t").unwrap().0 + 8);
         k.list_init(head).unwrap();
         let [a, b, c] = [5, 6, 7].map(|f| Pages::lru(Pfn(f)));

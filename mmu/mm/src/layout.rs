@@ -9,6 +9,8 @@ use racewalk_ram::{Kva, PAGE_SIZE, Paddr, Pfn};
 
 /// First address of the slab range. Bits 32–47 of a slab pointer are the generation of the object.
 pub const SLAB: u64 = 0x0001_0000_0000_0000;
+/// First address of the type-safe slab range.
+pub const TYPE_SAFE: u64 = 0x0002_0000_0000_0000;
 /// First address of the array of page records.
 pub const VMEMMAP: u64 = 0x0003_0000_0000_0000;
 /// First address of kernel text: function `n` is at `TEXT + 16 * n`.
@@ -39,6 +41,13 @@ pub enum Place {
         /// 0–255.
         byte: u64,
     },
+    /// A byte of an object of a type-safe cache, whatever its generation.
+    TypeSafe {
+        /// Slot number.
+        slot: u32,
+        /// 0–255.
+        byte: u64,
+    },
     /// A function.
     Text(u16),
 }
@@ -58,6 +67,10 @@ pub fn place(kva: Kva, frames: u64, wanted: &'static str) -> Result<Place> {
         let at = a & 0xffff_ffff;
         let slot = (at / SLOT) as u32;
         return Ok(Place::Slab { slot, generation: (a >> 32) as u16, byte: at % SLOT });
+    }
+    if (TYPE_SAFE..TYPE_SAFE + (1 << 32)).contains(&a) {
+        let at = a - TYPE_SAFE;
+        return Ok(Place::TypeSafe { slot: (at / SLOT) as u32, byte: at % SLOT });
     }
     if (TEXT..TEXT + 0x10_0000).contains(&a) && a.is_multiple_of(16) {
         return Ok(Place::Text(((a - TEXT) / 16) as u16));
@@ -83,6 +96,11 @@ pub fn text(id: u16) -> Kva {
 /// The slot that a pointer to a slab object names.
 pub(crate) fn slot(kva: Kva) -> u32 {
     ((kva.0 & 0xffff_ffff) / SLOT) as u32
+}
+
+/// The address of an object of the type-safe cache.
+pub(crate) fn type_safe(slot: u32) -> Kva {
+    Kva(TYPE_SAFE + slot as u64 * SLOT)
 }
 
 /// The address of a slab object.

@@ -24,6 +24,7 @@ mod kernel;
 mod kmem;
 pub mod layout;
 mod lockword;
+mod lookup;
 mod memory;
 mod mm;
 mod mmap;
@@ -31,6 +32,7 @@ pub mod page;
 mod pgtable;
 mod proc;
 mod rcu;
+pub mod sanitizer;
 mod slab;
 pub mod stats;
 #[cfg(test)]

@@ -5,10 +5,11 @@ use crate::buddy::{Buddy, Failures, Gfp};
 use crate::error::{MmError, Result};
 use crate::kmem::Kmem;
 use crate::page::{FrameKind, Pages, flag};
-use crate::slab::Slab;
+use crate::sanitizer::{Sanitizer, What};
+use crate::slab::{Slab, TypeSafe};
 use crate::stats::Stats;
-use racewalk_ram::{Paddr, Pfn, Ram};
-use racewalk_sched::controlled;
+use racewalk_ram::{Kva, Paddr, Pfn, Ram, Vaddr};
+use racewalk_sched::{controlled, point};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, PoisonError};
 
@@ -33,11 +34,18 @@ impl Memory {
         reserved: u64,
         max_mms: u32,
         cpus: u32,
+        sanitizer: Option<Arc<Sanitizer>>,
     ) -> Result<Memory> {
         let order = page_shift - racewalk_ram::PAGE_SHIFT;
         let frames = ram.size() >> racewalk_ram::PAGE_SHIFT;
         let m = Memory {
-            kmem: Kmem { ram: ram.clone(), pages: Pages::new(frames, order)?, slab: Slab::new(max_mms)? },
+            kmem: Kmem {
+                ram: ram.clone(),
+                pages: Pages::new(frames, order)?,
+                slab: Slab::new(max_mms)?,
+                type_safe: TypeSafe::new(max_mms)?,
+                sanitizer,
+            },
             buddy: Buddy::new(reserved, frames, order, cpus),
             stats: Stats::default(),
             findings: Default::default(),
@@ -60,6 +68,10 @@ impl Memory {
     pub fn stats(&self) -> &Stats {
         &self.stats
     }
+    /// The sanitizer, if it is on.
+    pub fn sanitizer(&self) -> Option<&Sanitizer> {
+        self.kmem.sanitizer.as_deref()
+    }
     /// The page records.
     pub fn pages(&self) -> &Pages {
         &self.kmem.pages
@@ -79,6 +91,27 @@ impl Memory {
     /// log2 of the bytes of a page.
     pub(crate) fn page_shift(&self) -> u32 {
         self.page_shift
+    }
+
+    /// An invalidation of a space begins, of what the table for `va` translates or of everything. For
+    /// [`flush_ends`](Self::flush_ends).
+    pub(crate) fn flush_begins(&self, mm: Kva, va: Option<Vaddr>) -> u64 {
+        self.sanitizer().map_or(0, |s| s.state().note(What::Flush { mm, va }))
+    }
+
+    /// It is complete on every CPU.
+    pub(crate) fn flush_ends(&self, mm: Kva, va: Option<Vaddr>, began: u64) {
+        if let Some(s) = self.sanitizer() {
+            s.state().flush_done(mm, va, began);
+        }
+    }
+
+    /// A broken invariant about the table or page at `about`, with its story if the sanitizer is on.
+    pub(crate) fn broken_about<T>(&self, rule: u8, found: String, about: Paddr) -> Result<T> {
+        match self.sanitizer() {
+            Some(s) => Err(s.broken(rule, found, Some(about))),
+            None => crate::error::broken(rule, found),
+        }
     }
 
     /// Notes a finding. In a controlled run the schedule ends with it.
@@ -115,11 +148,16 @@ impl Memory {
 
     /// A block of 2^`order` pages.
     pub(crate) fn alloc(&self, order: u32, gfp: Gfp, kind: FrameKind, what: &'static str) -> Result<Pfn> {
+        point("page.alloc");
         self.buddy.alloc(&self.kmem.pages, &self.stats, order, gfp, kind, what)
     }
 
     /// Gives a block of 2^`order` pages back.
     pub(crate) fn free(&self, pfn: Pfn, order: u32) -> Result<()> {
+        point("page.free");
+        if let Some(s) = self.sanitizer() {
+            s.freed(pfn.paddr(), self.page_size() << order)?;
+        }
         self.buddy.free(&self.kmem.pages, &self.stats, pfn, order)
     }
 
@@ -152,7 +190,7 @@ impl Memory {
 
     /// Drops a reference to a frame of user memory; the last one frees it.
     pub(crate) fn put_page(&self, pfn: Pfn) -> Result<()> {
-        racewalk_sched::point("page.put");
+        point("page.put");
         if self.kmem.pages.put_testzero(pfn)? {
             if self.kmem.pages.mapcount(pfn)? != -1 {
                 return crate::error::broken(19, format!("frame {pfn:?} is freed while it is mapped"));

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::gather::Gather;
 use crate::kernel::Kernel;
 use crate::page::FrameKind;
+use crate::sanitizer::Give;
 use crate::vma::VmaTree;
 use racewalk_ram::{Kva, Paddr};
 use racewalk_sched::{RwLock, point, this_cpu};
@@ -35,6 +36,12 @@ pub(crate) mod mmw {
     pub(crate) const RSS_ANON: usize = 17;
     /// Page-cache pages mapped.
     pub(crate) const RSS_FILE: usize = 18;
+    /// References to the object beyond the living space's own (`mm_count` less one).
+    pub(crate) const EXTRA_REFS: usize = 19;
+    /// The scheme's own.
+    pub(crate) const SCHEME: usize = 20;
+    /// The cursor of a fragment allocator (`context.pte_frag`).
+    pub(crate) const FRAG_CURSOR: usize = 21;
 }
 
 /// What `mmap_lock` guards.
@@ -77,7 +84,8 @@ impl<A: Arch> Kernel<A> {
 
     fn mm_init(self: &Arc<Self>, kva: Kva) -> Result<Arc<Mm<A>>> {
         self.kmem.list_init(Kva(kva.0 + mmw::PGTABLE_LIST as u64 * 8))?;
-        let pgd = self.upper_alloc(0, FrameKind::UpperTable)?;
+        self.frag.mm_init(self, kva)?;
+        let pgd = self.upper_alloc(0, FrameKind::UpperTable, kva)?;
         // Below the stack: room for its limit and the guard gap, at least 128 MiB.
         let gap = (self.config.stack_limit + crate::vma::STACK_GUARD_GAP).max(128 << 20);
         let in_page = self.page_size() - 1;
@@ -93,6 +101,22 @@ impl<A: Arch> Kernel<A> {
             exited: AtomicBool::new(false),
             dropped: AtomicBool::new(false),
         }))
+    }
+}
+
+impl<A: Arch> Kernel<A> {
+    /// `mmgrab`: the object stays after the space has gone.
+    pub(crate) fn mmgrab(&self, mm: Kva) -> Result<()> {
+        self.kmem.slab.object(mm)?[mmw::EXTRA_REFS].fetch_add(1, SeqCst);
+        Ok(())
+    }
+
+    /// `mmdrop`: the last one frees the object.
+    pub(crate) fn mmdrop(&self, mm: Kva) -> Result<()> {
+        point("mmdrop");
+        let refs = &self.kmem.slab.object(mm)?[mmw::EXTRA_REFS];
+        let left = refs.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
+        if left.is_err() { self.kmem.slab.free(mm) } else { Ok(()) }
     }
 }
 
@@ -176,6 +200,9 @@ impl<A: Arch> Mm<A> {
     fn exit_mmap(&self) -> Result<()> {
         let mut space = self.space.write("mmap_lock");
         let vmas = space.vmas.remove(0, A::TASK_SIZE);
+        if let Some(s) = self.kernel.sanitizer() {
+            s.state().exit(self.kva);
+        }
         let mut g = Gather::new(&self.kernel, self);
         self.unmap_vmas(&mut g, &vmas, 0, A::TASK_SIZE)?;
         g.flush()
@@ -193,8 +220,12 @@ impl<A: Arch> Mm<A> {
         }
         // CPUs that ran it before may still hold entries made from its tables.
         A::flush_mm(&self.kernel, self)?;
+        if let Some(s) = self.kernel.sanitizer() {
+            s.give(self.pgd, Give::Now)?;
+        }
         self.kernel.upper_free(0, self.pgd)?;
-        self.kernel.kmem.slab.free(self.kva)
+        self.kernel.frag.mm_exit(&self.kernel, self.kva)?;
+        self.kernel.mmdrop(self.kva)
     }
 }
 

@@ -207,6 +207,12 @@ impl Pages {
         Ok(())
     }
 
+    /// Takes a reference unless nobody has one: what `gup_fast` does with a frame that may be gone.
+    pub(crate) fn try_get_page(&self, pfn: Pfn) -> Result<bool> {
+        let counts = self.word(pfn, word::COUNTS)?;
+        Ok(counts.fetch_update(SeqCst, SeqCst, |v| (v as u32 & 0xff_ffff != 0).then(|| v + 1)).is_ok())
+    }
+
     /// Drops a reference; true if it was the last.
     pub(crate) fn put_testzero(&self, pfn: Pfn) -> Result<bool> {
         let old = self

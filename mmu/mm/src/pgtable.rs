@@ -9,8 +9,9 @@ use crate::lockword;
 use crate::mm::{Mm, mmw};
 use crate::page::{FrameKind, flag, word};
 use crate::rcu::RcuReader;
+use crate::sanitizer::{Class, Give, What};
 use crate::vma::Vma;
-use racewalk_ram::{Paddr, Pfn, Vaddr};
+use racewalk_ram::{Kva, Paddr, Pfn, Vaddr};
 use racewalk_sched::point;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -36,12 +37,20 @@ pub(crate) struct PteLock<'a, A: Arch> {
     /// The entry for the address that was asked for.
     pub(crate) pte: Paddr,
     page: Pfn,
-    _rcu: RcuReader<'a>,
+    rcu: RcuReader<'a>,
 }
 
 impl<A: Arch> PteLock<'_, A> {
+    /// The entry.
     pub(crate) fn load(&self) -> Result<A::Pte> {
-        self.k.load_pte(self.pte)
+        point("pte.load");
+        self.peek()
+    }
+    /// The same without a scheduling point: for entries behind the first, which change only under this lock.
+    fn peek(&self) -> Result<A::Pte> {
+        let raw = self.k.ram.load_u64(self.pte)?;
+        self.rcu.loaded(self.pte, raw)?;
+        Ok(A::Pte::from_raw(raw))
     }
     /// Whether another table has the same lock (the other half of the page).
     fn shares_lock(&self, page: Pfn) -> bool {
@@ -60,7 +69,7 @@ impl<A: Arch> Drop for PteLock<'_, A> {
 
 impl<A: Arch> Kernel<A> {
     /// A table of level `level`, not the last: empty entries.
-    pub(crate) fn upper_alloc(&self, level: usize, kind: FrameKind) -> Result<Paddr> {
+    pub(crate) fn upper_alloc(&self, level: usize, kind: FrameKind, mm: Kva) -> Result<Paddr> {
         let order = upper_order::<A>(level);
         let page = self.alloc(order, Gfp::Kernel, kind, A::LEVELS[level].name)?;
         self.kmem.pages.set_flag(page, flag::TABLE)?;
@@ -70,6 +79,9 @@ impl<A: Arch> Kernel<A> {
         if kind == FrameKind::UpperTable {
             self.stats.upper_allocated.bump();
             self.stats.add_table_bytes(bytes);
+        }
+        if let Some(s) = self.sanitizer() {
+            s.alloc(page.paddr(), bytes, level, mm)?;
         }
         Ok(page.paddr())
     }
@@ -105,9 +117,26 @@ impl<A: Arch> Kernel<A> {
         Ok(A::Pte::from_raw(self.ram.load_u64(pte)?))
     }
 
-    fn load_entry(&self, entry: Paddr) -> Result<u64> {
+    /// Loads an entry of a table above the PTE tables.
+    pub(crate) fn load_entry(&self, entry: Paddr) -> Result<u64> {
         point("pmd.load");
+        if let Some(s) = self.sanitizer() {
+            s.touch(entry)?;
+        }
         Ok(self.ram.load_u64(entry)?)
+    }
+
+    /// Notes that `entry` of level `level` points to `table` now, for `va` among others.
+    fn hooked(&self, level: usize, table: Paddr, entry: Paddr, va: Vaddr) -> Result<()> {
+        match self.sanitizer() {
+            Some(s) => s.hook(table, entry, Vaddr(va.0 & !(A::LEVELS[level].span() - 1))),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes that it does not any more.
+    fn unhooked(&self, table: Paddr, entry: Paddr) -> Result<()> {
+        self.sanitizer().map_or(Ok(()), |s| s.unhook(table, entry))
     }
 
     /// The PTE table that a PMD entry points to.
@@ -141,7 +170,7 @@ impl<A: Arch> Kernel<A> {
         for level in 0..pmd_level::<A>() {
             let table = match A::next_table(level, self.load_entry(entry)?) {
                 Some(t) => t,
-                None => self.upper_populate(mm, level, entry)?,
+                None => self.upper_populate(mm, level, entry, va)?,
             };
             entry = table.offset(A::LEVELS[level + 1].offset(va));
         }
@@ -149,19 +178,23 @@ impl<A: Arch> Kernel<A> {
     }
 
     /// Hooks a new table into `entry`, unless somebody else did: then the new one is given back.
-    fn upper_populate(&self, mm: &Mm<A>, level: usize, entry: Paddr) -> Result<Paddr> {
-        let table = self.upper_alloc(level + 1, FrameKind::UpperTable)?;
+    fn upper_populate(&self, mm: &Mm<A>, level: usize, entry: Paddr, va: Vaddr) -> Result<Paddr> {
+        let table = self.upper_alloc(level + 1, FrameKind::UpperTable, mm.kva())?;
         let lock = &mm.words()?[mmw::PAGE_TABLE_LOCK];
         let there = self.with_lock(lock, "page_table_lock", || -> Result<Option<Paddr>> {
             let there = A::next_table(level, self.load_entry(entry)?);
             if there.is_none() {
                 point("upper.populate");
                 self.ram.store_u64(entry, A::table_entry(level, table))?;
+                self.hooked(level, table, entry, va)?;
             }
             Ok(there)
         })??;
         if let Some(there) = there {
             self.upper_dtor(table)?;
+            if let Some(s) = self.sanitizer() {
+                s.give(table, Give::Now)?;
+            }
             self.upper_free(level + 1, table)?;
             return Ok(there);
         }
@@ -175,24 +208,25 @@ impl<A: Arch> Kernel<A> {
 
     /// `pte_alloc`: makes sure that a page table hangs from `pmd`. Of two CPUs that find none, one loses and frees
     /// the table it made.
-    pub(crate) fn pte_alloc(&self, mm: &Mm<A>, pmd: Paddr) -> Result<()> {
+    pub(crate) fn pte_alloc(&self, mm: &Mm<A>, pmd: Paddr, va: Vaddr) -> Result<()> {
         if self.pte_table(pmd)?.is_some() {
             return Ok(());
         }
-        let table = self.frag.alloc(self, mm.kva())?;
+        let table = self.pte_table_alloc(mm.kva())?;
         let used = self.with_lock(self.pmd_lock(pmd)?, "pmd lock", || -> Result<bool> {
             if self.pte_table(pmd)?.is_some() {
                 return Ok(false);
             }
             point("pmd.populate");
             self.ram.store_u64(pmd, A::table_entry(pmd_level::<A>(), table))?;
+            self.hooked(pmd_level::<A>(), table, pmd, va)?;
             Ok(true)
         })??;
         if used {
             mm.words()?[mmw::NR_PTES].fetch_add(1, SeqCst);
         } else {
             self.stats.tables_lost_race.bump();
-            self.frag.free(self, mm.kva(), table)?;
+            self.pte_table_free(mm.kva(), table)?;
         }
         Ok(())
     }
@@ -203,10 +237,12 @@ impl<A: Arch> Kernel<A> {
         loop {
             let rcu = self.rcu_read_lock();
             let Some(table) = self.pte_table(pmd)? else { return Ok(None) };
+            rcu.hold(table);
+            rcu.reclass(Class::W5);
             let page = self.kmem.pages.at(table)?;
             lockword::lock(self.kmem.pages.word(page, word::PTL)?, "ptl")?;
             let pte = table.offset(pte_level::<A>().offset(va));
-            let locked = PteLock { k: self, pte, page, _rcu: rcu };
+            let locked = PteLock { k: self, pte, page, rcu };
             if self.pte_table(pmd)? == Some(table) {
                 return Ok(Some(locked));
             }
@@ -215,11 +251,13 @@ impl<A: Arch> Kernel<A> {
 
     /// An unlocked look at the entry for `va`; empty if there is no table.
     pub(crate) fn pte_peek(&self, pmd: Paddr, va: Vaddr) -> Result<A::Pte> {
-        let _rcu = self.rcu_read_lock();
-        match self.pte_table(pmd)? {
-            None => Ok(A::Pte::EMPTY),
-            Some(table) => self.load_pte(table.offset(pte_level::<A>().offset(va))),
-        }
+        let rcu = self.rcu_read_lock();
+        let Some(table) = self.pte_table(pmd)? else { return Ok(A::Pte::EMPTY) };
+        rcu.hold(table);
+        let at = table.offset(pte_level::<A>().offset(va));
+        let pte = self.load_pte(at)?;
+        rcu.loaded(at, pte.raw())?;
+        Ok(pte)
     }
 
     /// Calls `f` with each piece of `start..end` that lies in one segment and has a page table there.
@@ -252,7 +290,7 @@ impl<A: Arch> Kernel<A> {
             while a < to {
                 let Some(mut l) = self.pte_map_lock(pmd, Vaddr(a))? else { return Ok(()) };
                 while a < to && !g.is_full() {
-                    if !l.load()?.none() {
+                    if !l.peek()?.none() {
                         let old = self.ptep_xchg(mm, Vaddr(a), l.pte, A::Pte::EMPTY, How::Lazy)?;
                         if old.present() && !old.special() {
                             self.remove_rmap(mm, old.frame())?;
@@ -293,6 +331,7 @@ impl<A: Arch> Kernel<A> {
             self.each_segment(mm, lo, hi, |entry, from, _| {
                 let Some(table) = self.pte_table(entry)? else { return Ok(()) };
                 A::unhook(self, mm, entry, pmd, Vaddr(from))?;
+                self.unhooked(table, entry)?;
                 mm.words()?[mmw::NR_PTES].fetch_sub(1, SeqCst);
                 g.remove_pte_table(table)
             })?;
@@ -307,6 +346,7 @@ impl<A: Arch> Kernel<A> {
                     && let Some(table) = A::next_table(level, self.load_entry(entry)?)
                 {
                     A::unhook(self, mm, entry, level, va)?;
+                    self.unhooked(table, entry)?;
                     self.upper_dtor(table)?;
                     g.remove_upper(level + 1, table)?;
                 }
@@ -348,7 +388,7 @@ impl<A: Arch> Kernel<A> {
             let n = piece(old + at).min(piece(new + at)).min(len - at);
             if self.pte_table(from_pmd)?.is_some() {
                 let to_pmd = self.pmd_alloc(mm, Vaddr(new + at))?;
-                self.pte_alloc(mm, to_pmd)?;
+                self.pte_alloc(mm, to_pmd, Vaddr(new + at))?;
                 self.move_ptes(mm, (from_pmd, old + at), (to_pmd, new + at), n)?;
             }
             at += n;
@@ -413,13 +453,28 @@ impl<A: Arch> Kernel<A> {
                 }
             }
             point("pmd.collapse_flush");
+            self.unhooked(table, pmd)?;
             A::collapse_flush(self, mm, pmd, Vaddr(start))?;
             Ok(Some(table))
         })??;
         let Some(table) = table else { return Ok(false) };
         mm.words()?[mmw::NR_PTES].fetch_sub(1, SeqCst);
-        self.frag.free_defer(self, mm.kva(), table)?;
+        if self.frag.defers() {
+            self.pte_table_free_defer(mm, table)?;
+        } else {
+            self.cross_call();
+            self.pte_table_free(mm.kva(), table)?;
+        }
         Ok(true)
+    }
+
+    /// `tlb_remove_table_sync_one`: returns after every CPU had interrupts on.
+    pub(crate) fn cross_call(&self) {
+        self.stats.flush_ipi.bump();
+        self.cpus.ipi_all();
+        if let Some(s) = self.sanitizer() {
+            s.mark(What::Ipi);
+        }
     }
 
     /// Counts a new entry that maps the frame.

@@ -13,27 +13,39 @@ use crate::arch::Arch;
 use crate::error::{MmError, Result, broken};
 use crate::kernel::Kernel;
 use crate::layout::{self, Place};
-use racewalk_ram::Kva;
-use racewalk_sched::{Mutex, NO_CPU, point, this_cpu, wait_while_timeout, wake};
+use crate::sanitizer::{Class, Sanitizer};
+use racewalk_ram::{Kva, Paddr};
+use racewalk_sched::{NO_CPU, point, this_cpu, wait_while_timeout, wake};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
+/// Host locks, held for one operation: each is one step of a schedule, since the kernel does it with interrupts off.
+fn held<T>(m: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 /// Functions that a callback may name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u16)]
-pub(crate) enum RcuFunc {
-    /// `pte_free_now`: destructor and free of a page of PTE tables, given its page record.
-    PteFreeNow = 1,
+pub enum RcuFunc {
     /// `tlb_remove_table_rcu`: frees all tables of a batch page, then the batch page.
-    TlbRemoveTable = 2,
+    TlbRemoveTable,
+    /// A callback of the fragment scheme, by a number of its own.
+    Scheme(u8),
 }
 
 impl RcuFunc {
+    /// Number of the kernel function: 1, or 16 and above for schemes.
+    fn id(self) -> u16 {
+        match self {
+            RcuFunc::TlbRemoveTable => 1,
+            RcuFunc::Scheme(n) => 16 + n as u16,
+        }
+    }
     fn from_kva(kva: Kva) -> Result<RcuFunc> {
         match layout::place(kva, 0, "an RCU callback function")? {
-            Place::Text(1) => Ok(RcuFunc::PteFreeNow),
-            Place::Text(2) => Ok(RcuFunc::TlbRemoveTable),
+            Place::Text(1) => Ok(RcuFunc::TlbRemoveTable),
+            Place::Text(n @ 16..=255) => Ok(RcuFunc::Scheme((n - 16) as u8)),
             _ => Err(MmError::Wild { kva, wanted: "an RCU callback function" }),
         }
     }
@@ -76,11 +88,11 @@ struct GracePeriod {
 pub(crate) struct Rcu {
     readers: [AtomicU64; 2],
     side: AtomicU64,
-    gp: Mutex<GracePeriod>,
+    gp: std::sync::Mutex<GracePeriod>,
     completed: AtomicU64,
     wanted: AtomicU64,
     /// Per CPU; the last one is for tasks that hold no CPU.
-    lists: Box<[Mutex<Callbacks>]>,
+    lists: Box<[std::sync::Mutex<Callbacks>]>,
     quiescent: Box<[AtomicU64]>,
     /// Heads that are queued, to find double use (invariant 4). A host lock, held for one operation.
     queued: std::sync::Mutex<HashSet<u64>>,
@@ -95,10 +107,37 @@ pub(crate) struct Rcu {
 pub struct RcuReader<'a> {
     rcu: &'a Rcu,
     side: usize,
+    /// The section in the sanitizer's books.
+    scope: Option<(&'a Sanitizer, u64)>,
+}
+
+impl RcuReader<'_> {
+    /// The section goes on as one of another class.
+    pub(crate) fn reclass(&self, class: Class) {
+        if let Some((s, id)) = self.scope {
+            s.state().reclass(id, class);
+        }
+    }
+    /// A pointer to `table` was loaded.
+    pub(crate) fn hold(&self, table: Paddr) {
+        if let Some((s, id)) = self.scope {
+            s.state().hold(id, table);
+        }
+    }
+    /// An entry was loaded through such a pointer.
+    pub(crate) fn loaded(&self, entry: Paddr, value: u64) -> Result<()> {
+        match self.scope {
+            Some((s, id)) => s.load(id, entry, value),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Drop for RcuReader<'_> {
     fn drop(&mut self) {
+        if let Some((s, id)) = self.scope {
+            s.state().leave(id);
+        }
         // Without a grace period wanted nobody waits for readers; one that begins from here on looks at the count.
         if self.rcu.readers[self.side].fetch_sub(1, SeqCst) == 1
             && self.rcu.wanted.load(SeqCst) > self.rcu.completed.load(SeqCst)
@@ -123,10 +162,10 @@ impl Rcu {
         Rcu {
             readers: Default::default(),
             side: AtomicU64::new(0),
-            gp: Mutex::default(),
+            gp: Default::default(),
             completed: AtomicU64::new(0),
             wanted: AtomicU64::new(0),
-            lists: std::iter::repeat_with(Mutex::default).take(n).collect(),
+            lists: std::iter::repeat_with(Default::default).take(n).collect(),
             quiescent: std::iter::repeat_with(AtomicU64::default).take(n).collect(),
             queued: Default::default(),
             running: AtomicU64::new(0),
@@ -148,7 +187,7 @@ impl Rcu {
     }
 
     fn queued(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {
-        self.queued.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        held(&self.queued)
     }
 }
 
@@ -158,7 +197,8 @@ impl<A: Arch> Kernel<A> {
         point("rcu.read_lock");
         let side = (self.rcu.side.load(SeqCst) & 1) as usize;
         self.rcu.readers[side].fetch_add(1, SeqCst);
-        RcuReader { rcu: &self.rcu, side }
+        let scope = self.sanitizer().map(|s| (s, s.state().enter(Class::W4)));
+        RcuReader { rcu: &self.rcu, side, scope }
     }
 
     /// Says that the CPU of the current task passes a quiescent state though it stays in hosted code: the task
@@ -175,14 +215,18 @@ impl<A: Arch> Kernel<A> {
     /// invariant 4 of hosted-mm D.
     pub(crate) fn call_rcu(&self, head: Kva, func: RcuFunc) -> Result<()> {
         point("rcu.call");
+        if let Some(s) = self.sanitizer() {
+            let page = self.kmem.pages.frame_of(head, 8).ok();
+            s.call_rcu(head, page)?;
+        }
         if !self.rcu.queued().insert(head.0) {
             return broken(4, format!("call_rcu on the head at {head:?}, which is queued already"));
         }
         self.stats.rcu_calls.bump();
-        self.kmem.store(head, 0, "an rcu_head")?;
-        self.kmem.store(Kva(head.0 + 8), layout::text(func as u16).0, "an rcu_head")?;
+        self.kmem.poke(head, 0, "an rcu_head")?;
+        self.kmem.poke(Kva(head.0 + 8), layout::text(func.id()).0, "an rcu_head")?;
         {
-            let mut l = self.rcu.lists[self.rcu.local()].lock("rcu.list");
+            let mut l = held(&self.rcu.lists[self.rcu.local()]);
             self.chain_push(&mut l.next, head)?;
         }
         self.rcu.tell();
@@ -193,7 +237,7 @@ impl<A: Arch> Kernel<A> {
         if c.len == 0 {
             c.head = head;
         } else {
-            self.kmem.store(c.tail, head.0, "an rcu_head")?;
+            self.kmem.poke(c.tail, head.0, "an rcu_head")?;
         }
         c.tail = head;
         c.len += 1;
@@ -208,7 +252,7 @@ impl<A: Arch> Kernel<A> {
         if to.len == 0 {
             *to = f;
         } else {
-            self.kmem.store(to.tail, f.head.0, "an rcu_head")?;
+            self.kmem.poke(to.tail, f.head.0, "an rcu_head")?;
             to.tail = f.tail;
             to.len += f.len;
         }
@@ -218,7 +262,7 @@ impl<A: Arch> Kernel<A> {
     fn rcu_start(&self, gp: &mut GracePeriod) -> Result<bool> {
         let mut any = self.rcu.wanted.load(SeqCst) > self.rcu.completed.load(SeqCst);
         for l in &self.rcu.lists {
-            let mut l = l.lock("rcu.list");
+            let mut l = held(l);
             let Callbacks { next, wait, .. } = &mut *l;
             self.chain_append(wait, next)?;
             any |= wait.len != 0;
@@ -234,17 +278,23 @@ impl<A: Arch> Kernel<A> {
                 }
             }
             gp.phase = Phase::Before;
+            if let Some(s) = self.sanitizer() {
+                s.state().gp_start();
+            }
         }
         Ok(any)
     }
 
     fn rcu_end(&self, gp: &mut GracePeriod) -> Result<()> {
         for l in &self.rcu.lists {
-            let mut l = l.lock("rcu.list");
+            let mut l = held(l);
             let Callbacks { wait, done, .. } = &mut *l;
             self.chain_append(done, wait)?;
         }
         gp.phase = Phase::Idle;
+        if let Some(s) = self.sanitizer() {
+            s.state().gp_end();
+        }
         self.rcu.completed.fetch_add(1, SeqCst);
         self.stats.rcu_grace_periods.bump();
         self.rcu.tell();
@@ -253,8 +303,9 @@ impl<A: Arch> Kernel<A> {
 
     /// One look at the grace period: false if it can go no further now.
     fn rcu_advance(&self) -> Result<bool> {
+        point("rcu.gp");
         let rcu = &self.rcu;
-        let mut gp = rcu.gp.lock("rcu.gp");
+        let mut gp = held(&rcu.gp);
         let side = (rcu.side.load(SeqCst) & 1) as usize;
         match gp.phase {
             Phase::Idle => self.rcu_start(&mut gp),
@@ -282,7 +333,7 @@ impl<A: Arch> Kernel<A> {
         let mut n = 0;
         for l in &self.rcu.lists {
             let chain = {
-                let mut l = l.lock("rcu.list");
+                let mut l = held(l);
                 // Counted before they leave the list, so that a barrier sees them in one place or the other.
                 self.rcu.running.fetch_add(l.done.len, SeqCst);
                 std::mem::take(&mut l.done)
@@ -301,8 +352,8 @@ impl<A: Arch> Kernel<A> {
     fn rcu_run(&self, chain: Chain) -> Result<()> {
         let mut head = chain.head;
         for i in 0..chain.len {
-            let next = Kva(self.kmem.load(head, "an rcu_head")?);
-            let func = RcuFunc::from_kva(Kva(self.kmem.load(Kva(head.0 + 8), "an rcu_head")?))?;
+            let next = Kva(self.kmem.peek(head, "an rcu_head")?);
+            let func = RcuFunc::from_kva(Kva(self.kmem.peek(Kva(head.0 + 8), "an rcu_head")?))?;
             if (i + 1 == chain.len) != (head == chain.tail) {
                 return broken(4, format!("the callback list is cut or closed at {head:?}"));
             }
@@ -310,9 +361,13 @@ impl<A: Arch> Kernel<A> {
                 return broken(4, format!("the callback at {head:?} runs though it is not queued"));
             }
             self.stats.rcu_callbacks.bump();
+            if let Some(s) = self.sanitizer() {
+                s.state().callback(head);
+            }
+            point("rcu.callback");
             match func {
-                RcuFunc::PteFreeNow => self.pte_free_now(self.kmem.pages.frame_of(head, 8)?)?,
                 RcuFunc::TlbRemoveTable => self.tlb_remove_table_rcu(head)?,
+                RcuFunc::Scheme(n) => self.frag.callback(self, n, head)?,
             }
             head = next;
         }
@@ -322,7 +377,7 @@ impl<A: Arch> Kernel<A> {
     fn rcu_pending(&self) -> bool {
         self.rcu.running.load(SeqCst) != 0
             || self.rcu.lists.iter().any(|l| {
-                let l = l.lock("rcu.list");
+                let l = held(l);
                 l.next.len + l.wait.len + l.done.len != 0
             })
     }
@@ -350,7 +405,7 @@ impl<A: Arch> Kernel<A> {
     /// `news` is what [`rcu_news`](Self::rcu_news) said before the last poll.
     pub fn rcu_wait(&self, news: u64, timeout: Duration) {
         let cpu = {
-            let gp = self.rcu.gp.lock("rcu.gp");
+            let gp = held(&self.rcu.gp);
             gp.cpus.first().copied().filter(|_| gp.phase == Phase::After)
         };
         match cpu {
@@ -375,7 +430,7 @@ impl<A: Arch> Kernel<A> {
 
     /// Returns after a grace period that began after the call. May sleep: not inside a read-side section.
     pub fn synchronize_rcu(&self) {
-        let idle = self.rcu.gp.lock("rcu.gp").phase == Phase::Idle;
+        let idle = held(&self.rcu.gp).phase == Phase::Idle;
         let target = self.rcu.completed.load(SeqCst) + if idle { 1 } else { 2 };
         self.rcu.wanted.fetch_max(target, SeqCst);
         self.rcu_drive(|| self.rcu.completed.load(SeqCst) >= target);

@@ -6,8 +6,8 @@
 use crate::error::{MmError, Result};
 use crate::layout::{self, Place, SLOT};
 use racewalk_ram::{Kva, Words};
-use racewalk_sched::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const WORDS: usize = (SLOT / 8) as usize;
 
@@ -25,17 +25,28 @@ impl Slab {
         Ok(Slab { words, slots, free: Mutex::new((0..slots).rev().collect()) })
     }
 
+    // A host lock, held for one operation.
+    fn list(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn slot(&self, slot: u32) -> &[AtomicU64] {
         &self.words.as_slice()[slot as usize * WORDS..][..WORDS]
     }
 
     /// A zeroed object.
     pub(crate) fn alloc(&self, what: &'static str) -> Result<Kva> {
-        let slot = self.free.lock("slab.free").pop().ok_or(MmError::NoMemory { order: 0, what })?;
-        let w = self.slot(slot);
-        for x in &w[1..] {
+        let kva = self.take(what)?;
+        for x in &self.slot(layout::slot(kva))[1..] {
             x.store(0, SeqCst);
         }
+        Ok(kva)
+    }
+
+    /// An object as it was left.
+    fn take(&self, what: &'static str) -> Result<Kva> {
+        let slot = self.list().pop().ok_or(MmError::NoMemory { order: 0, what })?;
+        let w = self.slot(slot);
         let generation = ((w[0].load(SeqCst) >> 1) as u16).wrapping_add(1).max(1);
         w[0].store((generation as u64) << 1 | 1, SeqCst);
         Ok(layout::slab(slot, generation))
@@ -48,7 +59,7 @@ impl Slab {
         if live & 1 == 0 || header.compare_exchange(live, live & !1, SeqCst, SeqCst).is_err() {
             return Err(MmError::Stale { kva, now: live });
         }
-        self.free.lock("slab.free").push(((kva.0 & 0xffff_ffff) / SLOT) as u32);
+        self.list().push(((kva.0 & 0xffff_ffff) / SLOT) as u32);
         Ok(())
     }
 
@@ -69,7 +80,36 @@ impl Slab {
 
     /// Objects in use.
     pub(crate) fn live(&self) -> u32 {
-        self.slots - self.free.lock("slab.free").len() as u32
+        self.slots - self.list().len() as u32
+    }
+}
+
+/// A cache whose slots hold objects of one type for ever (`SLAB_TYPESAFE_BY_RCU`): a pointer to a freed object reaches
+/// an object of the same type.
+#[derive(Debug)]
+pub(crate) struct TypeSafe(Slab);
+
+impl TypeSafe {
+    pub(crate) fn new(slots: u32) -> Result<TypeSafe> {
+        Slab::new(slots).map(TypeSafe)
+    }
+    /// An object as it was left: somebody may hold its lock. A slot used for the first time is zero.
+    pub(crate) fn alloc(&self, what: &'static str) -> Result<Kva> {
+        Ok(layout::type_safe(layout::slot(self.0.take(what)?)))
+    }
+    pub(crate) fn free(&self, kva: Kva) -> Result<()> {
+        let Place::TypeSafe { slot, .. } = layout::place(kva, 0, "a type-safe object")? else {
+            return Err(MmError::Wild { kva, wanted: "a type-safe object" });
+        };
+        let generation = (self.0.slot(slot)[0].load(SeqCst) >> 1) as u16;
+        self.0.free(layout::slab(slot, generation))
+    }
+    /// The words of an object, free or not.
+    pub(crate) fn words(&self, kva: Kva) -> Result<&[AtomicU64]> {
+        match layout::place(kva, 0, "a type-safe object")? {
+            Place::TypeSafe { slot, .. } if slot < self.0.slots => Ok(self.0.slot(slot)),
+            _ => Err(MmError::Wild { kva, wanted: "a type-safe object" }),
+        }
     }
 }
 

@@ -13,7 +13,10 @@ use std::sync::Arc;
 
 /// 16 MiB, most of it free.
 pub(crate) fn boot(cpus: u32) -> (Arc<Kernel>, Arc<Cpus>) {
-    boot_with(cpus, Config { reserved: 1 << 20, max_mms: 16, ..Config::default() })
+    boot_with(
+        cpus,
+        Config { reserved: 1 << 20, max_mms: 16, sanitize: Some(Default::default()), ..Config::default() },
+    )
 }
 
 pub(crate) fn boot_with(cpus: u32, config: Config) -> (Arc<Kernel>, Arc<Cpus>) {

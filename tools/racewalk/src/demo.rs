@@ -24,7 +24,7 @@ pub fn demo(d: &Demo) -> anyhow::Result<u8> {
         cpus: d.cpus,
         memory: 256 << 20,
         mode: d.engine,
-        scheme: racewalk_mm::Scheme::S390_66,
+        scheme: racewalk_mm::Scheme::default(),
         speculate: false,
         code_bytes: 16 << 20,
     };

@@ -168,6 +168,8 @@ pub trait Arch: Sized + Send + Sync + 'static {
     const LEVELS: &'static [Level];
     /// First address that a program cannot have.
     const TASK_SIZE: u64;
+    /// Hardware walks these tables.
+    const WALKED: bool;
 
     /// An entry of level `level` (not the last) that points to `table`.
     fn table_entry(level: usize, table: Paddr) -> u64;

@@ -428,7 +428,7 @@ fn rcu_run(seed: u64, hosted: bool) {
                     point("published");
                 }
                 published.set(None);
-                ku.frag.free_defer(&ku, m.kva(), table).unwrap();
+                ku.frag.free_defer(&ku, &m, table).unwrap();
                 if i % 2 == 0 {
                     ku.synchronize_rcu();
                     ku.rcu_barrier();
@@ -466,11 +466,11 @@ fn a_head_is_queued_once() {
     let table = k.frag.alloc(&k, mm.kva()).unwrap();
     let head = page::Pages::lru(table.pfn());
     k.kmem.list_del_init(head).unwrap();
-    k.call_rcu(head, RcuFunc::PteFreeNow).unwrap();
-    let e = k.call_rcu(head, RcuFunc::PteFreeNow).unwrap_err();
+    k.call_rcu(head, RcuFunc::Scheme(0)).unwrap();
+    let e = k.call_rcu(head, RcuFunc::Scheme(0)).unwrap_err();
     assert!(e.to_string().contains("invariant 4"), "{e}");
     // A head that somebody writes over is found when its turn comes (F-03a).
-    k.kmem.store(racewalk_ram::Kva(head.0 + 8), 0x400, "test").unwrap();
+    k.kmem.poke(racewalk_ram::Kva(head.0 + 8), 0x400, "test").unwrap();
     k.rcu_poll();
     let found = k.take_findings();
     assert!(

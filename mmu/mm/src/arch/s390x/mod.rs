@@ -44,6 +44,7 @@ impl Arch for S390x {
         Level { name: "page table", shift: 12, bits: 8 },
     ];
     const TASK_SIZE: u64 = 1 << 42;
+    const WALKED: bool = true;
 
     fn table_entry(level: usize, table: Paddr) -> u64 {
         if level == REGION_3 { Rte::new(TableType::Region3, table).0 } else { Ste::new(table).0 }

@@ -102,7 +102,9 @@ impl Kernel<S390x> {
     pub(super) fn flush_entry(&self, mm: &Mm<S390x>, entry: Paddr, level: usize, va: Vaddr) -> Result<()> {
         let w = mm.words()?;
         self.stats.flush_idte_entry.bump();
+        let flush = self.flush_begins(mm.kva(), Some(va));
         self.in_flush(w, || self.cpus.idte_entry(entry, table_type(level), va));
+        self.flush_ends(mm.kva(), Some(va), flush);
         Ok(())
     }
 
@@ -115,7 +117,9 @@ impl Kernel<S390x> {
             }
             point("flush.idte_asce");
             self.stats.flush_idte_asce.bump();
+            let flush = self.flush_begins(mm.kva(), None);
             self.cpus.idte_asce(mm.asce().0);
+            self.flush_ends(mm.kva(), None, flush);
         });
         Ok(())
     }

@@ -1,0 +1,140 @@
+//! Walkers in software that look at tables without their locks (hosted-mm A.8): `pte_offset_map` readers under
+//! `rcu_read_lock` (W4), and `gup_fast` with interrupts off (W3).
+
+use crate::arch::{Arch, PteFormat};
+use crate::error::Result;
+use crate::kernel::Kernel;
+use crate::mm::Mm;
+use crate::pgtable::{pmd_level, pte_level};
+use crate::sanitizer::{Class, Sanitizer};
+use racewalk_ram::{Paddr, Pfn, Vaddr};
+use racewalk_sched::{point, this_cpu};
+
+/// Interrupts are off on this CPU, and a walk is under way.
+struct IrqOff<'a, A: Arch> {
+    k: &'a Kernel<A>,
+    cpu: u32,
+    scope: Option<(&'a Sanitizer, u64)>,
+}
+
+impl<'a, A: Arch> IrqOff<'a, A> {
+    fn new(k: &'a Kernel<A>, class: Class) -> Self {
+        point("irq.off");
+        let cpu = this_cpu();
+        k.cpus.irq_off(cpu);
+        let scope = k.sanitizer().map(|s| (s, s.state().enter(class)));
+        IrqOff { k, cpu, scope }
+    }
+    fn hold(&self, table: Paddr) {
+        if let Some((s, id)) = self.scope {
+            s.state().hold(id, table);
+        }
+    }
+    fn load(&self, entry: Paddr) -> Result<u64> {
+        point("gup.load");
+        let v = self.k.ram.load_u64(entry)?;
+        if let Some((s, id)) = self.scope {
+            s.load(id, entry, v)?;
+        }
+        Ok(v)
+    }
+}
+
+impl<A: Arch> Drop for IrqOff<'_, A> {
+    fn drop(&mut self) {
+        if let Some((s, id)) = self.scope {
+            s.state().leave(id);
+        }
+        self.k.cpus.irq_on(self.cpu);
+    }
+}
+
+impl<A: Arch> Mm<A> {
+    /// A W4 reader: loads `entries` entries from the one for `va` on, one step each, under `rcu_read_lock` and with
+    /// `mmap_lock` held for reading, which keeps `munmap` away but not a retract. Says how many map something; none
+    /// if there is no table.
+    pub fn read_entries(&self, va: Vaddr, entries: u64) -> Result<Option<u64>> {
+        let _space = self.space.read("mmap_lock");
+        self.kernel().note(self.read_entries_unlocked(va, entries))
+    }
+
+    fn read_entries_unlocked(&self, va: Vaddr, entries: u64) -> Result<Option<u64>> {
+        let k = self.kernel();
+        let Some(pmd) = k.pmd_offset(self, va)? else { return Ok(None) };
+        let rcu = k.rcu_read_lock();
+        let Some(table) = A::next_table(pmd_level::<A>(), k.load_entry(pmd)?) else { return Ok(None) };
+        rcu.hold(table);
+        let mut mapped = 0;
+        let first = pte_level::<A>().offset(va) / 8;
+        for i in first..(first + entries).min(pte_level::<A>().entries()) {
+            let at = table.offset(i * 8);
+            point("pte.load");
+            let raw = k.ram.load_u64(at)?;
+            rcu.loaded(at, raw)?;
+            let pte = A::Pte::from_raw(raw);
+            if pte.present() {
+                mapped += 1;
+            } else if !pte.none() {
+                return k.broken_about(9, format!("a reader sees {raw:#x}, which no mapping made"), at);
+            }
+        }
+        Ok(Some(mapped))
+    }
+
+    /// A W5 reader: `pte_offset_map_lock`, one look, unlock; with `mmap_lock` held for reading. Says whether there is a
+    /// table.
+    pub fn lock_entry(&self, va: Vaddr) -> Result<bool> {
+        let _space = self.space.read("mmap_lock");
+        let k = self.kernel();
+        k.note((|| {
+            let Some(pmd) = k.pmd_offset(self, va)? else { return Ok(false) };
+            let Some(l) = k.pte_map_lock(pmd, va)? else { return Ok(false) };
+            l.load()?;
+            Ok(true)
+        })())
+    }
+
+    /// `gup_fast` (hosted-mm C.3): the frame behind `va` with a reference, or none. Takes no lock at all.
+    pub fn gup_fast(&self, va: Vaddr) -> Result<Option<Pfn>> {
+        self.kernel().note(self.gup_fast_unlocked(va))
+    }
+
+    fn gup_fast_unlocked(&self, va: Vaddr) -> Result<Option<Pfn>> {
+        let k = self.kernel();
+        let w = IrqOff::new(k, Class::W3);
+        let mut table = self.pgd();
+        let mut entry = table.offset(A::LEVELS[0].offset(va));
+        for level in 0..=pmd_level::<A>() {
+            let v = w.load(entry)?;
+            let Some(next) = A::next_table(level, v) else { return Ok(None) };
+            w.hold(next);
+            table = next;
+            if level == pmd_level::<A>() {
+                let at = table.offset(pte_level::<A>().offset(va));
+                let pte = A::Pte::from_raw(w.load(at)?);
+                if !pte.present() || !pte.valid() || pte.special() {
+                    return Ok(None);
+                }
+                point("gup.grab");
+                let page = pte.frame();
+                if !k.kmem.pages.try_get_page(page)? {
+                    return Ok(None);
+                }
+                // Both must be what they were, or the reference is to the wrong frame.
+                if w.load(entry)? != v || A::Pte::from_raw(w.load(at)?) != pte {
+                    drop(w);
+                    k.put_page(page)?;
+                    return Ok(None);
+                }
+                return Ok(Some(page));
+            }
+            entry = table.offset(A::LEVELS[level + 1].offset(va));
+        }
+        Ok(None)
+    }
+
+    /// Drops the reference of [`gup_fast`](Self::gup_fast).
+    pub fn unpin(&self, page: Pfn) -> Result<()> {
+        self.kernel().note(self.kernel().put_page(page))
+    }
+}
