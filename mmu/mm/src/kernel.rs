@@ -14,6 +14,7 @@ use racewalk_cpu::{CpuEvent, Sink};
 use racewalk_ram::{Kva, PAGE_SIZE, Paddr, Pfn, Ram};
 use racewalk_sched::Mutex;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 
 /// CPUs that fit the attach masks.
@@ -116,6 +117,7 @@ pub struct Kernel<A: Arch = S390x> {
     pub(crate) idle: Paddr,
     /// Whose address space each CPU runs.
     pub(crate) active: Box<[Mutex<Option<Arc<Mm<A>>>>]>,
+    halted: AtomicBool,
 }
 
 impl<A: Arch> Deref for Kernel<A> {
@@ -164,6 +166,7 @@ impl<A: Arch> Kernel<A> {
             zero_page: Pfn(0),
             idle: Paddr(0),
             active: (0..n).map(|_| Mutex::new(None)).collect(),
+            halted: AtomicBool::new(false),
             memory,
             cpus,
             config,
@@ -188,6 +191,23 @@ impl<A: Arch> Kernel<A> {
     /// The machine's processors.
     pub fn cpus(&self) -> &Arc<Cpus<A::Hw>> {
         &self.cpus
+    }
+
+    /// The machine stops where it is: nothing is given back when handles go. For a run that ended with a finding, and
+    /// to break the circle between CPUs and the spaces they run.
+    pub fn halt(&self) {
+        self.halted.store(true, SeqCst);
+        for a in &self.active {
+            drop(a.lock("active").take());
+        }
+    }
+    pub(crate) fn is_halted(&self) -> bool {
+        self.halted.load(SeqCst)
+    }
+
+    /// Gives back what the scheme keeps for itself; nothing may run any more.
+    pub fn shutdown(&self) -> Result<()> {
+        self.note(self.frag.shutdown(self))
     }
 
     /// What is in use now.

@@ -32,6 +32,7 @@ pub mod page;
 mod pgtable;
 mod proc;
 mod rcu;
+mod retract;
 pub mod sanitizer;
 mod slab;
 pub mod stats;

@@ -50,12 +50,12 @@ impl<A: Arch> Drop for IrqOff<'_, A> {
 }
 
 impl<A: Arch> Mm<A> {
-    /// A W4 reader: loads `entries` entries from the one for `va` on, one step each, under `rcu_read_lock` and with
-    /// `mmap_lock` held for reading, which keeps `munmap` away but not a retract. Says how many map something; none
-    /// if there is no table.
+    /// A W4 reader: loads `entries` entries from the one for `va` on, one step each, under `rcu_read_lock`. It comes by
+    /// the mapped object, whose lock keeps `munmap` away but not a retract. Says how many map something; none if there
+    /// is no table.
     pub fn read_entries(&self, va: Vaddr, entries: u64) -> Result<Option<u64>> {
-        let _space = self.space.read("mmap_lock");
-        self.kernel().note(self.read_entries_unlocked(va, entries))
+        let r = self.by_object(va, || self.read_entries_unlocked(va, entries));
+        self.kernel().note(r).map(Option::flatten)
     }
 
     fn read_entries_unlocked(&self, va: Vaddr, entries: u64) -> Result<Option<u64>> {
@@ -81,17 +81,16 @@ impl<A: Arch> Mm<A> {
         Ok(Some(mapped))
     }
 
-    /// A W5 reader: `pte_offset_map_lock`, one look, unlock; with `mmap_lock` held for reading. Says whether there is a
-    /// table.
+    /// A W5 reader that comes the same way: `pte_offset_map_lock`, one look, unlock. Says whether there is a table.
     pub fn lock_entry(&self, va: Vaddr) -> Result<bool> {
-        let _space = self.space.read("mmap_lock");
         let k = self.kernel();
-        k.note((|| {
+        let r = self.by_object(va, || {
             let Some(pmd) = k.pmd_offset(self, va)? else { return Ok(false) };
             let Some(l) = k.pte_map_lock(pmd, va)? else { return Ok(false) };
             l.load()?;
             Ok(true)
-        })())
+        });
+        k.note(r).map(|r| r.unwrap_or(false))
     }
 
     /// `gup_fast` (hosted-mm C.3): the frame behind `va` with a reference, or none. Takes no lock at all.

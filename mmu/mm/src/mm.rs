@@ -61,6 +61,9 @@ pub struct Mm<A: Arch = S390x> {
     pgd: Paddr,
     context: A::Context,
     pub(crate) space: RwLock<Space>,
+    /// `i_mmap` locks of the mapped objects, as one, and what is not linked to its object any more though its tables
+    /// may still be there.
+    pub(crate) unlinked: RwLock<Vec<(u64, u64)>>,
     exited: AtomicBool,
     dropped: AtomicBool,
 }
@@ -98,6 +101,7 @@ impl<A: Arch> Kernel<A> {
             pgd,
             context: A::context(pgd, crate::layout::slot(kva)),
             space: RwLock::new(space),
+            unlinked: RwLock::new(Vec::new()),
             exited: AtomicBool::new(false),
             dropped: AtomicBool::new(false),
         }))
@@ -200,11 +204,8 @@ impl<A: Arch> Mm<A> {
     fn exit_mmap(&self) -> Result<()> {
         let mut space = self.space.write("mmap_lock");
         let vmas = space.vmas.remove(0, A::TASK_SIZE);
-        if let Some(s) = self.kernel.sanitizer() {
-            s.state().exit(self.kva);
-        }
         let mut g = Gather::new(&self.kernel, self);
-        self.unmap_vmas(&mut g, &vmas, 0, A::TASK_SIZE)?;
+        self.unmap_vmas(&mut g, &vmas, 0, A::TASK_SIZE, true)?;
         g.flush()
     }
 
@@ -232,7 +233,7 @@ impl<A: Arch> Mm<A> {
 impl<A: Arch> Drop for Mm<A> {
     fn drop(&mut self) {
         // A run that was cancelled leaves things as they are.
-        if !std::thread::panicking() {
+        if !std::thread::panicking() && !self.kernel.is_halted() {
             // Findings have been noted.
             let _ = self.exit();
         }

@@ -242,17 +242,25 @@ impl<A: Arch> Mm<A> {
         Ok(A::TASK_SIZE)
     }
 
-    /// Takes pages and tables of detached mappings away; `floor` and `ceiling` are the neighbours that stay.
+    /// Takes pages and tables of detached mappings away; `floor` and `ceiling` are the neighbours that stay. `exit`: the whole
+    /// space goes.
     pub(crate) fn unmap_vmas(
         &self,
         g: &mut Gather<'_, A>,
         vmas: &[Vma],
         floor: u64,
         ceiling: u64,
+        exit: bool,
     ) -> Result<()> {
         let k = self.kernel();
         for v in vmas {
             k.zap_range(g, self, v.start, v.end)?;
+        }
+        // From here on nobody finds these tables by the objects that were mapped (hosted-mm C.7).
+        let (Some(first), Some(last)) = (vmas.first(), vmas.last()) else { return Ok(()) };
+        let _unlinked = self.unlink(first.start, last.end);
+        if exit && let Some(s) = k.sanitizer() {
+            s.state().exit(self.kva());
         }
         for (i, v) in vmas.iter().enumerate() {
             let next = vmas.get(i + 1).map_or(ceiling, |n| n.start);
@@ -274,7 +282,7 @@ impl<A: Arch> Mm<A> {
         let floor = space.vmas.prev(start).map_or(0, |v| v.end);
         let ceiling = space.vmas.find_or_next(end).map_or(A::TASK_SIZE, |v| v.start);
         let mut g = Gather::new(self.kernel(), self);
-        self.unmap_vmas(&mut g, &vmas, floor, ceiling)?;
+        self.unmap_vmas(&mut g, &vmas, floor, ceiling, false)?;
         g.flush()
     }
 
@@ -552,17 +560,16 @@ impl<A: Arch> Mm<A> {
     }
 
     fn do_retract(&self, start: u64) -> Result<bool> {
-        let k = self.kernel();
-        let space = self.space.read("mmap_lock");
-        let end = start.saturating_add(Self::SEGMENT);
-        let inside = space.vmas.find(start).filter(|v| v.end >= end && v.is_shared());
-        if inside.is_none() {
-            return Ok(false);
+        let inside = |space: &Space| {
+            let end = start.saturating_add(Self::SEGMENT);
+            space.vmas.find(start).is_some_and(|v| v.end >= end && v.is_shared())
+        };
+        if !self.kernel().frag.defers() {
+            let space = self.space.write("mmap_lock");
+            return if inside(&space) { self.retract_alone(start) } else { Ok(false) };
         }
-        let mut g = Gather::new(k, self);
-        k.zap_range(&mut g, self, start, end)?;
-        g.flush()?;
-        k.retract_table(self, start)
+        let space = self.space.read("mmap_lock");
+        if inside(&space) { self.retract_linked(start) } else { Ok(false) }
     }
 
     /// `mm_populate`: faults the range in as far as that goes.

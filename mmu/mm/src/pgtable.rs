@@ -439,8 +439,9 @@ impl<A: Arch> Kernel<A> {
     }
 
     /// `retract_page_tables` for one segment (hosted-mm C.4): takes an empty page table away from under an object
-    /// mapping, with `mmap_lock` held for reading only; readers under RCU may be inside. False if it is not empty.
-    pub(crate) fn retract_table(&self, mm: &Mm<A>, start: u64) -> Result<bool> {
+    /// mapping. With `defer` readers under RCU may be inside; without, the caller keeps them out. False if it is not
+    /// empty.
+    pub(crate) fn retract_table(&self, mm: &Mm<A>, start: u64, defer: bool) -> Result<bool> {
         let Some(pmd) = self.pmd_offset(mm, Vaddr(start))? else { return Ok(false) };
         let table = self.with_lock(self.pmd_lock(pmd)?, "pmd lock", || -> Result<Option<Paddr>> {
             let Some(l) = self.pte_map_lock(pmd, Vaddr(start))? else { return Ok(None) };
@@ -459,7 +460,7 @@ impl<A: Arch> Kernel<A> {
         })??;
         let Some(table) = table else { return Ok(false) };
         mm.words()?[mmw::NR_PTES].fetch_sub(1, SeqCst);
-        if self.frag.defers() {
+        if defer {
             self.pte_table_free_defer(mm, table)?;
         } else {
             self.cross_call();
