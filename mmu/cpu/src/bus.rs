@@ -235,6 +235,8 @@ impl<H: Hardware> Cpus<H> {
         if let Some(c) = self.cpus.get(me as usize) {
             c.stats.purges_sent.bump();
             self.emit(me, || CpuEvent::Purge { by, va, purge });
+        } else if let Some(w) = self.watch.get() {
+            w.event(me, &CpuEvent::Purge { by, va, purge });
         }
         pending
     }
@@ -245,6 +247,8 @@ impl<H: Hardware> Cpus<H> {
         let me = this_cpu();
         if me != NO_CPU {
             self.emit(me, || CpuEvent::Purged { by });
+        } else if let Some(w) = self.watch.get() {
+            w.event(me, &CpuEvent::Purged { by });
         }
     }
 

@@ -1,8 +1,11 @@
 //! Which CPUs run an address space, and which may hold translations of it.
 
-use crate::kernel::MAX_CPUS;
-use crate::mm::mmw;
-use racewalk_sched::{NO_CPU, this_cpu};
+use crate::arch::Arch;
+use crate::error::Result;
+use crate::kernel::{Kernel, MAX_CPUS};
+use crate::mm::{Mm, mmw};
+use racewalk_sched::{NO_CPU, point, this_cpu};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 const MASK_WORDS: usize = (MAX_CPUS / 64) as usize;
@@ -36,4 +39,30 @@ pub(crate) fn cpu_mask(w: &[AtomicU64]) -> &[AtomicU64] {
 /// Whether any CPU is attached.
 pub(crate) fn attached(w: &[AtomicU64]) -> bool {
     attach_mask(w).iter().any(|m| m.load(SeqCst) != 0)
+}
+
+/// `switch_mm` of an architecture whose invalidations reach every CPU or every CPU that ran the space: attaches `cpu`,
+/// which runs the caller, to `next`, or to no space.
+pub(crate) fn switch<A: Arch>(k: &Kernel<A>, cpu: u32, next: Option<&Arc<Mm<A>>>) -> Result<()> {
+    point("switch_mm");
+    if let Some(mm) = next {
+        let w = mm.words()?;
+        set_cpu(attach_mask(w), cpu);
+        set_cpu(cpu_mask(w), cpu);
+    }
+    let prev = k.active[cpu as usize].lock("active").take();
+    A::load(&k.cpus, &k.machine, cpu, None);
+    let same = prev.as_ref().zip(next).is_some_and(|(p, n)| Arc::ptr_eq(p, n));
+    if let Some(prev) = prev
+        && !same
+    {
+        clear_cpu(attach_mask(prev.words()?), cpu);
+        prev.drop_if_last()?;
+    }
+    if let Some(mm) = next {
+        *k.active[cpu as usize].lock("active") = Some(mm.clone());
+        point("switch_mm.load");
+        A::load(&k.cpus, &k.machine, cpu, Some(mm.context()));
+    }
+    Ok(())
 }

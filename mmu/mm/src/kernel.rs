@@ -11,7 +11,7 @@ use crate::rcu::Rcu;
 use crate::sanitizer::{self, Format, Sanitizer};
 use racewalk_cpu::Cpus;
 use racewalk_cpu::{CpuEvent, Sink};
-use racewalk_ram::{Kva, PAGE_SIZE, Paddr, Pfn, Ram};
+use racewalk_ram::{PAGE_SIZE, Pfn, Ram};
 use racewalk_sched::Mutex;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -113,8 +113,7 @@ pub struct Kernel<A: Arch = S390x> {
     pub(crate) rcu: Rcu,
     pub(crate) frag: Box<dyn Frag<A>>,
     pub(crate) zero_page: Pfn,
-    /// What CPUs run whose task has no address space: a top table with no valid entry.
-    pub(crate) idle: Paddr,
+    pub(crate) machine: A::Machine,
     /// Whose address space each CPU runs.
     pub(crate) active: Box<[Mutex<Option<Arc<Mm<A>>>>]>,
     halted: AtomicBool,
@@ -160,22 +159,22 @@ impl<A: Arch> Kernel<A> {
         if memory.sanitizer().is_some() {
             cpus.watch_by(Arc::new(Watch(Arc::downgrade(&memory))));
         }
-        let mut k = Kernel {
+        let zero_page = memory.alloc(0, Gfp::Kernel, FrameKind::Reserved, "the zero page")?;
+        memory.ram.fill(zero_page.paddr(), 0, page)?;
+        let gather = if A::NO_GATHER { config.gather } else { GatherMode::Batched };
+        let k = Kernel {
+            machine: A::boot(&memory, config.max_mms)?,
             rcu: Rcu::new(n),
             frag,
-            zero_page: Pfn(0),
-            idle: Paddr(0),
+            zero_page,
             active: (0..n).map(|_| Mutex::new(None)).collect(),
             halted: AtomicBool::new(false),
             memory,
             cpus,
-            config,
+            config: Config { gather, ..config },
         };
-        k.zero_page = k.alloc(0, Gfp::Kernel, FrameKind::Reserved, "the zero page")?;
-        k.ram.fill(k.zero_page.paddr(), 0, page)?;
-        k.idle = k.upper_alloc(0, FrameKind::Reserved, Kva(0))?;
         for cpu in 0..n {
-            A::load(&k.cpus, cpu, None, k.idle);
+            A::load(&k.cpus, &k.machine, cpu, None);
         }
         Ok(Arc::new(k))
     }
@@ -237,7 +236,7 @@ fn format<A: Arch>() -> Format {
                 A::next_table(level, entry).is_none()
             }
         },
-        level_name: |level| A::LEVELS[level].name,
+        level_name: |level| A::LEVELS.get(level).map_or("table of the kernel", |l| l.name),
     }
 }
 

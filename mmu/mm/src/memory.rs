@@ -177,6 +177,18 @@ impl Memory {
         Ok(())
     }
 
+    /// A table of the kernel's own, of `bytes` bytes filled with `entry`, which is never freed.
+    pub(crate) fn kernel_table(&self, bytes: u64, entry: u64) -> Result<Paddr> {
+        let order = bytes.div_ceil(self.page_size()).next_power_of_two().trailing_zeros();
+        let page = self.alloc(order, Gfp::Kernel, FrameKind::Reserved, "a table of the kernel")?;
+        self.kmem.pages.set_flag(page, flag::TABLE)?;
+        self.fill_table(page.paddr(), bytes, entry)?;
+        if let Some(s) = self.sanitizer() {
+            s.alloc(page.paddr(), bytes, usize::MAX, Kva(0))?;
+        }
+        Ok(page.paddr())
+    }
+
     /// Fills `len` bytes of a table that nobody can reach yet with `entry`.
     pub(crate) fn fill_table(&self, at: Paddr, len: u64, entry: u64) -> Result<()> {
         if entry == 0 {

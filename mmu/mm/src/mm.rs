@@ -5,7 +5,6 @@ use crate::context;
 use crate::error::Result;
 use crate::gather::Gather;
 use crate::kernel::Kernel;
-use crate::page::FrameKind;
 use crate::sanitizer::Give;
 use crate::vma::VmaTree;
 use racewalk_ram::{Kva, Paddr};
@@ -88,7 +87,7 @@ impl<A: Arch> Kernel<A> {
     fn mm_init(self: &Arc<Self>, kva: Kva) -> Result<Arc<Mm<A>>> {
         self.kmem.list_init(Kva(kva.0 + mmw::PGTABLE_LIST as u64 * 8))?;
         self.frag.mm_init(self, kva)?;
-        let pgd = self.upper_alloc(0, FrameKind::UpperTable, kva)?;
+        let pgd = self.upper_alloc(0, kva)?;
         // Below the stack: room for its limit and the guard gap, at least 128 MiB.
         let gap = (self.config.stack_limit + crate::vma::STACK_GUARD_GAP).max(128 << 20);
         let in_page = self.page_size() - 1;
@@ -99,7 +98,7 @@ impl<A: Arch> Kernel<A> {
             kernel: self.clone(),
             kva,
             pgd,
-            context: A::context(pgd, crate::layout::slot(kva)),
+            context: A::context(self, pgd, crate::layout::slot(kva))?,
             space: RwLock::new(space),
             unlinked: RwLock::new(Vec::new()),
             exited: AtomicBool::new(false),
@@ -226,6 +225,7 @@ impl<A: Arch> Mm<A> {
         }
         self.kernel.upper_free(0, self.pgd)?;
         self.kernel.frag.mm_exit(&self.kernel, self.kva)?;
+        A::forget(&self.kernel, &self.context)?;
         self.kernel.mmdrop(self.kva)
     }
 }

@@ -69,17 +69,15 @@ impl<A: Arch> Drop for PteLock<'_, A> {
 
 impl<A: Arch> Kernel<A> {
     /// A table of level `level`, not the last: empty entries.
-    pub(crate) fn upper_alloc(&self, level: usize, kind: FrameKind, mm: Kva) -> Result<Paddr> {
+    pub(crate) fn upper_alloc(&self, level: usize, mm: Kva) -> Result<Paddr> {
         let order = upper_order::<A>(level);
-        let page = self.alloc(order, Gfp::Kernel, kind, A::LEVELS[level].name)?;
+        let page = self.alloc(order, Gfp::Kernel, FrameKind::UpperTable, A::LEVELS[level].name)?;
         self.kmem.pages.set_flag(page, flag::TABLE)?;
         lockword::init(self.kmem.pages.word(page, word::PTL)?);
         let bytes = A::LEVELS[level].bytes();
         self.fill_table(page.paddr(), bytes, A::empty(level))?;
-        if kind == FrameKind::UpperTable {
-            self.stats.upper_allocated.bump();
-            self.stats.add_table_bytes(bytes);
-        }
+        self.stats.upper_allocated.bump();
+        self.stats.add_table_bytes(bytes);
         if let Some(s) = self.sanitizer() {
             s.alloc(page.paddr(), bytes, level, mm)?;
         }
@@ -179,7 +177,7 @@ impl<A: Arch> Kernel<A> {
 
     /// Hooks a new table into `entry`, unless somebody else did: then the new one is given back.
     fn upper_populate(&self, mm: &Mm<A>, level: usize, entry: Paddr, va: Vaddr) -> Result<Paddr> {
-        let table = self.upper_alloc(level + 1, FrameKind::UpperTable, mm.kva())?;
+        let table = self.upper_alloc(level + 1, mm.kva())?;
         let lock = &mm.words()?[mmw::PAGE_TABLE_LOCK];
         let there = self.with_lock(lock, "page_table_lock", || -> Result<Option<Paddr>> {
             let there = A::next_table(level, self.load_entry(entry)?);

@@ -93,6 +93,10 @@ stats! {
     flush_idte_asce,
     /// IDTE of one region or segment entry.
     flush_idte_entry,
+    /// `tlbie` of a page.
+    flush_page,
+    /// `tlbie` of a process.
+    flush_pid,
     /// Cross calls because no batch page was to be had.
     flush_ipi,
     /// `call_rcu` calls.

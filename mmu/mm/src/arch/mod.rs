@@ -1,13 +1,16 @@
 //! What the hosted mm needs to know of an architecture: geometry of its page tables, entries, and how translations
 //! are taken away. Everything else is written once, generic over [`Arch`].
 
+pub(crate) mod ppc64;
 pub(crate) mod s390x;
 
+pub use ppc64::Radix;
 pub use s390x::S390x;
 
 use crate::error::Result;
 use crate::frag::{Frag, Scheme};
 use crate::kernel::Kernel;
+use crate::memory::Memory;
 use crate::mm::Mm;
 use crate::vma::Prot;
 use racewalk_cpu::{Access, Cpus};
@@ -170,6 +173,13 @@ pub trait Arch: Sized + Send + Sync + 'static {
     const TASK_SIZE: u64;
     /// Hardware walks these tables.
     const WALKED: bool;
+    /// A page may be freed as soon as its entry is gone, since that took the translations with it or they are flushed
+    /// before anything else uses the space (`MMU_GATHER_NO_GATHER`).
+    const NO_GATHER: bool;
+    /// Bytes of a fragment of a page of PTE tables, where tables share pages: the table and what belongs to it.
+    const FRAGMENT: u64 = Self::LEVELS[Self::LEVELS.len() - 1].bytes();
+    /// The kernel's own tables: what a CPU without a program has loaded, and what names spaces to the hardware.
+    type Machine: Debug + Send + Sync;
 
     /// An entry of level `level` (not the last) that points to `table`.
     fn table_entry(level: usize, table: Paddr) -> u64;
@@ -178,10 +188,17 @@ pub trait Arch: Sized + Send + Sync + 'static {
     /// What an unused entry of level `level` holds.
     fn empty(level: usize) -> u64;
 
+    /// Makes the kernel's own tables, for at most `max_mms` spaces.
+    fn boot(memory: &Memory, max_mms: u32) -> Result<Self::Machine>;
     /// Names the space whose top table is `pgd`; `index` is unique among living spaces and below `max_mms`.
-    fn context(pgd: Paddr, index: u32) -> Self::Context;
+    fn context(k: &Kernel<Self>, pgd: Paddr, index: u32) -> Result<Self::Context>;
+    /// The space is gone: nothing of it is cached any more.
+    fn forget(k: &Kernel<Self>, context: &Self::Context) -> Result<()> {
+        let _ = (k, context);
+        Ok(())
+    }
     /// Loads a context on a CPU; none: the CPU runs no program.
-    fn load(cpus: &Cpus<Self::Hw>, cpu: u32, context: Option<&Self::Context>, idle: Paddr);
+    fn load(cpus: &Cpus<Self::Hw>, machine: &Self::Machine, cpu: u32, context: Option<&Self::Context>);
     /// Whether this is what the CPU has loaded.
     fn is_loaded(cpus: &Cpus<Self::Hw>, cpu: u32, context: &Self::Context) -> bool;
     /// What the mm asks of a fault.
@@ -219,5 +236,7 @@ pub trait Arch: Sized + Send + Sync + 'static {
     /// `pmdp_collapse_flush`: clears the entry that points to a PTE table; nobody translates through it afterwards.
     fn collapse_flush(k: &Kernel<Self>, mm: &Mm<Self>, pmd: Paddr, va: Vaddr) -> Result<()>;
     /// Attaches `cpu`, which runs the caller, to `next`, or to no space.
-    fn switch_mm(k: &Kernel<Self>, cpu: u32, next: Option<&Arc<Mm<Self>>>) -> Result<()>;
+    fn switch_mm(k: &Kernel<Self>, cpu: u32, next: Option<&Arc<Mm<Self>>>) -> Result<()> {
+        crate::context::switch(k, cpu, next)
+    }
 }

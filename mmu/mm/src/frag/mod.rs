@@ -1,6 +1,7 @@
 //! The axis "fragment and defer": how PTE tables share pages, and what must pass before one is used again.
 
 mod catalogue;
+pub(crate) mod ppc64;
 pub(crate) mod s390x;
 pub(crate) mod whole;
 
@@ -155,14 +156,14 @@ pub(crate) fn of<A: Arch>(scheme: Scheme) -> Result<Box<dyn Frag<A>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::S390x;
+    use crate::arch::{Radix, S390x};
 
     #[test]
     fn names_parse_and_say_what_is_available() {
         assert_eq!("S390-66".parse::<Scheme>().unwrap(), Scheme::default());
         for s in Scheme::catalogue() {
             assert_eq!(s.name().parse::<Scheme>().unwrap(), s);
-            let code = of::<S390x>(s).is_ok();
+            let code = of::<S390x>(s).is_ok() || of::<Radix<16>>(s).is_ok() || of::<Radix<12>>(s).is_ok();
             assert_eq!(code, s.available(), "{s}");
         }
         let e = "s390-99".parse::<Scheme>().unwrap_err().to_string();

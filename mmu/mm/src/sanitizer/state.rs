@@ -423,7 +423,7 @@ impl State {
             let covered = match (va, t.hook) {
                 (None, _) => true,
                 // Of an address: the PTE table that it is translated by.
-                (Some(va), Some((_, start))) => t.level + 1 == format.levels && start == va,
+                (Some(va), Some((_, start))) => t.level == format.levels - 1 && start == va,
                 (Some(_), None) => false,
             };
             let unhooked = !matches!(t.life, Life::Fresh | Life::Hooked) && t.hook.is_some();
@@ -510,7 +510,7 @@ impl State {
         }
         let (level, generation) = (t.level, t.generation);
         if class == Class::W1 {
-            let next = (level + 1 < self.format.levels)
+            let next = (level < self.format.levels - 1)
                 .then(|| (self.format.next_table)(level, value))
                 .flatten()
                 .map(|next| (next, self.tables.get(&next.0).map_or(0, |t| t.generation)));

@@ -3,6 +3,7 @@
 mod calls;
 mod model;
 mod races;
+mod schemes;
 mod threads;
 
 use crate::vma::{MapFlags, Prot};

@@ -10,6 +10,7 @@ use super::{Arch, FaultInfo, How, Level, Need};
 use crate::error::Result;
 use crate::frag::{self, Frag, Scheme};
 use crate::kernel::Kernel;
+use crate::memory::Memory;
 use crate::mm::{Mm, mmw};
 use racewalk_cpu::{Access, Cpus};
 use racewalk_ram::{Paddr, Vaddr};
@@ -35,6 +36,8 @@ impl Arch for S390x {
     type Hw = Hw;
     type Pte = Pte;
     type Context = Asce;
+    /// A table with no valid entry.
+    type Machine = Paddr;
 
     const NAME: &'static str = "s390x-2k";
     const PAGE_SHIFT: u32 = 12;
@@ -45,6 +48,7 @@ impl Arch for S390x {
     ];
     const TASK_SIZE: u64 = 1 << 42;
     const WALKED: bool = true;
+    const NO_GATHER: bool = true;
 
     fn table_entry(level: usize, table: Paddr) -> u64 {
         if level == REGION_3 { Rte::new(TableType::Region3, table).0 } else { Ste::new(table).0 }
@@ -64,13 +68,15 @@ impl Arch for S390x {
         }
     }
 
-    fn context(pgd: Paddr, _index: u32) -> Asce {
-        // User spaces are private: no low-address protection.
-        Asce(Asce::new(pgd, TableType::Region3, 3).0 | Asce::P)
+    fn boot(memory: &Memory, _max_mms: u32) -> Result<Paddr> {
+        memory.kernel_table(Self::LEVELS[REGION_3].bytes(), Self::empty(REGION_3))
     }
-    fn load(cpus: &Cpus<Hw>, cpu: u32, context: Option<&Asce>, idle: Paddr) {
-        // A CPU without a program has a table with no valid entry.
-        cpus.load_asce(cpu, context.copied().unwrap_or(Asce::new(idle, TableType::Region3, 3)).0);
+    fn context(_k: &Kernel, pgd: Paddr, _index: u32) -> Result<Asce> {
+        // User spaces are private: no low-address protection.
+        Ok(Asce(Asce::new(pgd, TableType::Region3, 3).0 | Asce::P))
+    }
+    fn load(cpus: &Cpus<Hw>, idle: &Paddr, cpu: u32, context: Option<&Asce>) {
+        cpus.load_asce(cpu, context.copied().unwrap_or(Asce::new(*idle, TableType::Region3, 3)).0);
     }
     fn is_loaded(cpus: &Cpus<Hw>, cpu: u32, context: &Asce) -> bool {
         cpus.asce(cpu) == context.0

@@ -141,7 +141,7 @@ impl Kernel<S390x> {
             set_cpu(attach_mask(mm.words()?), cpu);
         }
         let prev = self.active[cpu as usize].lock("active").take();
-        S390x::load(&self.cpus, cpu, None, self.idle);
+        S390x::load(&self.cpus, &self.machine, cpu, None);
         let same = prev.as_ref().zip(next).is_some_and(|(p, n)| Arc::ptr_eq(p, n));
         if let Some(prev) = prev
             && !same
@@ -159,7 +159,7 @@ impl Kernel<S390x> {
             self.flush_mm_lazy(mm)?;
             *self.active[cpu as usize].lock("active") = Some(mm.clone());
             point("switch_mm.load_asce");
-            S390x::load(&self.cpus, cpu, Some(mm.context()), self.idle);
+            S390x::load(&self.cpus, &self.machine, cpu, Some(mm.context()));
         }
         Ok(())
     }

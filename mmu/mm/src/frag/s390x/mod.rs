@@ -28,6 +28,8 @@ pub(crate) fn of(scheme: Scheme) -> Option<Box<dyn Frag<S390x>>> {
         "s390-hhtail" => hh(hh::Variant::HhTail),
         "s390-1bit" => hh(hh::Variant::OneBit),
         "s390-66" => Some(Box::new(v66::V66)),
-        _ => whole::of(scheme),
+        // Not what other architectures call theirs.
+        "s390-67" | "gen-defer" => whole::of(scheme),
+        _ => None,
     }
 }
