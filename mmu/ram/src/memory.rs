@@ -9,7 +9,7 @@ pub const PAGE_SHIFT: u32 = 12;
 /// The frame size in bytes.
 pub const PAGE_SIZE: u64 = 1 << PAGE_SHIFT;
 /// No memory is smaller.
-const SMALLEST: u64 = 1 << 24;
+const SMALLEST: u64 = 1 << 20;
 
 /// The guest's physical memory: absolute addresses 0 to [`size`](Ram::size), zero at the start.
 pub struct Ram {
