@@ -8,13 +8,17 @@
 //! Nothing here knows the mm: everything that does stands behind [`Target`].
 #![forbid(unsafe_code)]
 
+pub mod campaign;
+pub mod columns;
 pub mod library;
 pub mod matrix;
 pub mod scenario;
 pub mod story;
+pub mod target;
 
 pub use matrix::Matrix;
 pub use scenario::Scenario;
+pub use target::{LabError, Target};
 
 /// The nearest of `words` to `word`, if one is near enough to be what was meant.
 fn nearest<'a>(word: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

@@ -281,7 +281,7 @@ mod tests {
         }
     }
 
-    /// Seen to fail for each check left out of the loader.
+    /// Seen to fail with the check of sound schemes left out.
     #[test]
     fn errors_say_what_is_wrong() {
         let scenarios = [Scenario::parse("x", "title t\ngeometry sparc64\ncpus 1\nmm A\n")

@@ -10,8 +10,8 @@ fn error(rest: &str) -> String {
     }
 }
 
-/// Each message says where, what was found and what was wanted. Seen to fail for every line whose rule was taken out
-/// of the parser or the check.
+/// Each message says where, what was found and what was wanted. Seen to fail with the check of the loaded mm, that of
+/// pages, and the suggestions left out.
 #[test]
 fn errors_say_where_and_what() {
     let cases = [
