@@ -1,0 +1,277 @@
+//! Scenarios: who does what, in no order, under no particular scheme.
+//!
+//! The text form is line-oriented; `#` begins a comment. Header lines come first, then blocks:
+//!
+//! ```text
+//! title    One rcu_head, two tables
+//! ref      F-01
+//! geometry s390x-2k ppc64-radix-64k   # each it makes sense for
+//! cpus     2
+//! forbid   4 10                       # invariants of reference section D it is about, or: any
+//!
+//! mm A                                # done before the run, in this order
+//!   map   seg0:0..2                   # maps a file and touches pages 0 and 1 of segment 0
+//!   map   seg1..4:0 anon              # the same page of segments 1 to 3, anonymous memory
+//!   unmap seg3
+//!
+//! cpu 0                               # has the first mm loaded; `cpu 0 B` another
+//!   A retract seg0                    # in this order on this CPU
+//! cpu 1
+//!   A retract seg1
+//!   A read seg0:0
+//!
+//! walker hardware cpu 1 seg0:0        # the CPU's speculative walker may walk there at any time
+//! fail   nowait nth 1                 # the first allocation without waiting fails
+//! ```
+//!
+//! After the last operation the run waits for all callbacks, ends every process that is left and waits again, so that
+//! what leaked can be told. [`op::table`] lists the operations.
+
+mod check;
+pub mod geometry;
+pub mod op;
+mod parse;
+#[cfg(test)]
+mod tests;
+
+pub use check::{Location, Problem};
+pub use geometry::{Geometry, Shape};
+pub use op::{Op, Operand, Place, Verb};
+pub use parse::ScenarioError;
+
+use std::fmt;
+
+/// Numbers from the first up to the second, which is not included.
+pub type Span = (u32, u32);
+
+/// The most CPUs a scenario may have.
+pub const MAX_CPUS: u32 = 64;
+/// The highest invariant of reference section D.
+pub const MAX_RULE: u8 = 23;
+
+/// A scenario.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Scenario {
+    /// Its name: the file's, without `.race`. Not part of the text.
+    pub name: String,
+    /// One line that says what it is about.
+    pub title: String,
+    /// Interleavings and catalogue entries of the reference, such as `F-01` or `PTL-life`.
+    pub refs: Vec<String>,
+    /// The geometries it is for, at least one.
+    pub geometries: Vec<Geometry>,
+    /// How many CPUs there are.
+    pub cpus: u32,
+    /// Invariants of reference section D that it is about; any, if empty. Others are checked all the same.
+    pub forbid: Vec<u8>,
+    /// The address spaces.
+    pub mms: Vec<Mm>,
+    /// What CPUs do; each CPU at most once.
+    pub programs: Vec<Program>,
+    /// Hardware walkers that run besides.
+    pub walkers: Vec<Walker>,
+    /// Allocations that fail.
+    pub failures: Vec<Failure>,
+}
+
+/// An address space and what is done to it before the run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mm {
+    /// Its name, which begins with a capital letter.
+    pub name: String,
+    /// Done in this order, to the end of all callbacks.
+    pub setup: Vec<Setup>,
+}
+
+/// A step of an mm's set-up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Setup {
+    /// What is done.
+    pub kind: SetupKind,
+    /// Segments; the end is not included.
+    pub segments: Span,
+    /// Pages of each of them; the end is not included. All pages if there are none here.
+    pub pages: Option<Span>,
+}
+
+/// What a [`Setup`] does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SetupKind {
+    /// Maps a file, one file for each segment, and touches the pages; none if no pages are given.
+    MapFile,
+    /// The same with anonymous memory.
+    MapAnon,
+    /// Unmaps.
+    Unmap,
+}
+
+/// The operations of one CPU.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Program {
+    /// Which CPU.
+    pub cpu: u32,
+    /// The mm it has loaded at the start, an index in [`Scenario::mms`].
+    pub loaded: usize,
+    /// In program order.
+    pub ops: Vec<Op>,
+}
+
+/// A hardware walker that walks without being asked (W1 of reference A.8).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Walker {
+    /// Whose context and TLB it uses.
+    pub cpu: u32,
+    /// Where it walks.
+    pub place: Place,
+    /// How often each page.
+    pub times: u32,
+}
+
+/// Which allocations a [`Failure`] is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AllocKind {
+    /// Without waiting: the pages of mmu_gather batches.
+    Nowait,
+    /// In atomic context, with reserves.
+    Atomic,
+    /// Ordinary kernel allocations, page tables among them.
+    Kernel,
+}
+
+impl AllocKind {
+    /// All of them.
+    pub const ALL: [AllocKind; 3] = [AllocKind::Nowait, AllocKind::Atomic, AllocKind::Kernel];
+    /// The word in a scenario.
+    pub fn word(self) -> &'static str {
+        match self {
+            AllocKind::Nowait => "nowait",
+            AllocKind::Atomic => "atomic",
+            AllocKind::Kernel => "kernel",
+        }
+    }
+}
+
+/// Which of them fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Which {
+    /// The n-th, counted from 1.
+    Nth(u32),
+    /// Each n-th; all, for 1.
+    Every(u32),
+}
+
+/// Allocations that fail during the run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// Of this kind.
+    pub kind: AllocKind,
+    /// Which.
+    pub which: Which,
+}
+
+impl Scenario {
+    /// Reads a scenario that is called `name`; [`ScenarioError`] says what is wrong and where.
+    pub fn parse(name: &str, text: &str) -> Result<Scenario, ScenarioError> {
+        parse::parse(name, text)
+    }
+
+    /// Whether what it says makes sense; the parser has asked this already.
+    pub fn check(&self) -> Result<(), Problem> {
+        check::check(self)
+    }
+
+    /// Operations in all programs.
+    pub fn ops(&self) -> usize {
+        self.programs.iter().map(|p| p.ops.len()).sum()
+    }
+
+    /// What a shrinker may leave out: operations, walkers and failures.
+    pub fn removable(&self) -> Vec<Location> {
+        let ops = self.programs.iter().enumerate();
+        let mut all: Vec<_> =
+            ops.flat_map(|(p, x)| (0..x.ops.len()).map(move |op| Location::Op { program: p, op })).collect();
+        all.extend((0..self.walkers.len()).map(Location::Walker));
+        all.extend((0..self.failures.len()).map(Location::Failure));
+        all
+    }
+
+    /// The scenario without one of those; `None` if there is no such thing or the rest makes no sense.
+    pub fn without(&self, what: Location) -> Option<Scenario> {
+        let mut s = self.clone();
+        match what {
+            Location::Op { program, op } => {
+                let ops = &mut s.programs.get_mut(program)?.ops;
+                (op < ops.len()).then(|| ops.remove(op))?;
+            }
+            Location::Walker(w) => {
+                (w < s.walkers.len()).then(|| s.walkers.remove(w))?;
+            }
+            Location::Failure(x) => {
+                (x < s.failures.len()).then(|| s.failures.remove(x))?;
+            }
+            _ => return None,
+        }
+        s.check().is_ok().then_some(s)
+    }
+
+    /// An operation as it is written.
+    pub fn op_text(&self, op: &Op) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = op.write(&mut text, &self.mms);
+        text
+    }
+}
+
+/// The canonical text: what [`Scenario::parse`] reads back as the same scenario.
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "title    {}", self.title)?;
+        if !self.refs.is_empty() {
+            writeln!(f, "ref      {}", self.refs.join(" "))?;
+        }
+        let words: Vec<_> = self.geometries.iter().map(|g| g.word()).collect();
+        writeln!(f, "geometry {}", words.join(" "))?;
+        writeln!(f, "cpus     {}", self.cpus)?;
+        let rules: Vec<_> = self.forbid.iter().map(u8::to_string).collect();
+        writeln!(f, "forbid   {}", if rules.is_empty() { "any".into() } else { rules.join(" ") })?;
+        for mm in &self.mms {
+            writeln!(f, "\nmm {}", mm.name)?;
+            for s in &mm.setup {
+                let verb = if s.kind == SetupKind::Unmap { "unmap" } else { "map" };
+                write!(f, "  {verb} seg{}", op::span(s.segments))?;
+                if let Some(p) = s.pages {
+                    write!(f, ":{}", op::span(p))?;
+                }
+                f.write_str(if s.kind == SetupKind::MapAnon { " anon\n" } else { "\n" })?;
+            }
+        }
+        for p in &self.programs {
+            write!(f, "\ncpu {}", p.cpu)?;
+            if p.loaded != 0 {
+                write!(f, " {}", self.mms.get(p.loaded).map_or("", |m| &m.name))?;
+            }
+            f.write_str("\n")?;
+            for op in &p.ops {
+                f.write_str("  ")?;
+                op.write(f, &self.mms)?;
+                f.write_str("\n")?;
+            }
+        }
+        if !self.walkers.is_empty() || !self.failures.is_empty() {
+            f.write_str("\n")?;
+        }
+        for w in &self.walkers {
+            write!(f, "walker hardware cpu {} {}", w.cpu, w.place)?;
+            f.write_str(&if w.times == 1 { "\n".into() } else { format!(" times {}\n", w.times) })?;
+        }
+        for x in &self.failures {
+            let (word, n) = match x.which {
+                Which::Nth(n) => ("nth", n),
+                Which::Every(n) => ("every", n),
+            };
+            writeln!(f, "fail {} {word} {n}", x.kind.word())?;
+        }
+        Ok(())
+    }
+}
