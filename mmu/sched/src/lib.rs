@@ -19,6 +19,7 @@ pub mod policy;
 mod rng;
 mod runtime;
 pub mod schedule;
+pub mod schedule_file;
 
 pub use lock::{Lock, LockGuard, Mutex, MutexGuard, RwLock};
 
