@@ -1,77 +1,41 @@
-//! The coroutines behind a controlled run. The only file of this crate with `unsafe`: it keeps a pointer to the
-//! running coroutine's yielder so that a scheduling point deep in the stack can switch.
+//! The coroutines behind a controlled run. The only file of this crate with `unsafe`: it keeps pointers to the run
+//! and to the running coroutine's yielder so that a scheduling point deep in the stack can switch.
 #![allow(unsafe_code, reason = "one of the three places the design names")]
 
-use crate::controlled::{Config, End, Outcome, Policy, TaskId};
-use crate::schedule::Schedule;
+use crate::controlled::{Config, Observer, Outcome};
+use crate::policy::{Policy, TaskId};
+use crate::runtime::{Body, Core, Resume};
 use crate::{CONTROLLED, Cancelled, Label, set_this_cpu, this_cpu};
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-/// What a task is told when it goes on.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Resume {
-    Go,
-    TimedOut,
-    Cancel,
-}
-
-/// What a task says when it stops.
-enum Pause {
-    At(Label),
-    Blocked { key: usize, label: Label, until: Option<Duration> },
-}
-
-type Task = Coroutine<Resume, Pause, Result<(), String>, DefaultStack>;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Status {
-    Runnable(Resume),
-    Blocked { key: usize, label: Label, until: Option<Duration> },
-    Running,
-    Done,
-}
-
-struct Slot {
-    name: String,
-    status: Status,
-    task: Option<Task>,
-    cpu: u32,
-    background: bool,
-}
-
-struct Spawned {
-    name: String,
-    f: Box<dyn FnOnce()>,
-    background: bool,
-}
-
-#[derive(Default)]
-struct Shared {
-    /// Tasks spawned since the scheduler last looked.
-    spawned: Vec<Spawned>,
-    next_id: TaskId,
-    /// Keys woken since the scheduler last looked.
-    woken: Vec<usize>,
-    cancelled: bool,
-}
+type Task = Coroutine<Resume, (), Result<(), String>, DefaultStack>;
 
 thread_local! {
-    static YIELDER: Cell<*const Yielder<Resume, Pause>> = const { Cell::new(std::ptr::null()) };
-    static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
-    static CURRENT: Cell<TaskId> = const { Cell::new(0) };
-    static SHARED: RefCell<Shared> = RefCell::default();
-    static STACKS: RefCell<Vec<DefaultStack>> = const { RefCell::new(Vec::new()) };
+    static YIELDER: Cell<*const Yielder<Resume, ()>> = const { Cell::new(std::ptr::null()) };
+    /// The run of this thread. Not null while CONTROLLED is set.
+    static CORE: Cell<*const RefCell<Core<'static>>> = const { Cell::new(std::ptr::null()) };
+    /// Stacks of tasks that have ended, all of one size, for the next ones.
+    static STACKS: RefCell<(usize, Vec<DefaultStack>)> = const { RefCell::new((0, Vec::new())) };
 }
 
-fn pause(p: Pause) -> Resume {
+#[inline]
+fn with<T>(f: impl FnOnce(&mut Core<'_>) -> T) -> T {
+    let core = CORE.get();
+    assert!(!core.is_null(), "a scheduling point outside a controlled run");
+    // SAFETY: `run` keeps the core alive and in place until it has set CORE back to null. The lifetime is that of
+    // the policy and the observer, which `run` has borrowed for as long; `f` cannot keep it.
+    f(&mut unsafe { &*core }.borrow_mut())
+}
+
+fn pause() -> Resume {
     let y = YIELDER.get();
     assert!(!y.is_null(), "a scheduling point outside a task");
-    // SAFETY: `run` sets YIELDER just before it resumes a task and the task's entry sets it to its own yielder,
-    // which lives on that task's stack until the task returns; only the task that runs now can get here.
-    let r = unsafe { (*y).suspend(p) };
+    // SAFETY: a task's entry sets YIELDER to its own yielder, which lives on that task's stack until the task
+    // returns, and whoever comes back from `suspend` sets it again: it belongs to the task that runs.
+    let r = unsafe { (*y).suspend(()) };
     // Other tasks ran meanwhile and left theirs.
     YIELDER.set(y);
     r
@@ -82,57 +46,87 @@ pub(crate) fn switch(label: Label) -> Result<(), Cancelled> {
     if std::thread::panicking() {
         return Ok(());
     }
-    match pause(Pause::At(label)) {
+    let stays = with(|c| c.reached(label) == Some(c.current));
+    if stays {
+        return Ok(());
+    }
+    match pause() {
         Resume::Cancel => Err(Cancelled),
         _ => Ok(()),
     }
 }
 
-pub(crate) fn block(key: usize, label: Label) -> Result<(), Cancelled> {
-    match pause(Pause::Blocked { key, label, until: None }) {
+/// Waits for `key`. True if it was woken only to look once more.
+pub(crate) fn block(key: usize, label: Label, again: bool) -> Result<bool, Cancelled> {
+    with(|c| c.block(key, label, None, again));
+    match pause() {
         Resume::Cancel => Err(Cancelled),
-        _ => Ok(()),
+        r => Ok(r == Resume::Probe),
     }
 }
 
-pub(crate) fn block_timeout(key: usize, label: Label, until: Duration) -> Result<bool, Cancelled> {
-    match pause(Pause::Blocked { key, label, until: Some(until) }) {
+/// Waits for `key`, true, or until a time, false.
+pub(crate) fn block_timeout(
+    key: usize,
+    label: Label,
+    until: Duration,
+    again: bool,
+) -> Result<bool, Cancelled> {
+    with(|c| c.block(key, label, Some(until), again));
+    match pause() {
         Resume::Cancel => Err(Cancelled),
-        Resume::TimedOut => Ok(false),
-        Resume::Go => Ok(true),
+        r => Ok(r != Resume::TimedOut),
     }
+}
+
+pub(crate) fn lost_wakeup(label: Label) -> Cancelled {
+    with(|c| c.lost_wakeup(label));
+    Cancelled
 }
 
 pub(crate) fn wake(key: usize) {
-    SHARED.with_borrow_mut(|s| s.woken.push(key));
+    with(|c| c.wake(key));
 }
 
 pub(crate) fn now() -> Duration {
-    NOW.get()
+    with(|c| c.now)
 }
 
 pub(crate) fn cancel() {
-    SHARED.with_borrow_mut(|s| s.cancelled = true);
+    if CONTROLLED.get() {
+        with(|c| c.cancel());
+    }
 }
 
 pub(crate) fn current() -> TaskId {
-    CURRENT.get()
+    with(|c| c.current)
 }
 
-pub(crate) fn spawn(name: String, f: Box<dyn FnOnce()>, background: bool) -> TaskId {
+pub(crate) fn progress() {
+    with(|c| c.progress());
+}
+
+pub(crate) fn choose(n: u32, label: Label) -> u32 {
+    with(|c| c.choose(n, label))
+}
+
+pub(crate) fn observe(value: u64) {
+    with(|c| c.observe(value));
+}
+
+pub(crate) fn forget() {
+    with(|c| c.forget());
+}
+
+pub(crate) fn spawn(name: String, f: Body, background: bool) -> TaskId {
     assert!(CONTROLLED.get(), "spawn outside a controlled run");
-    SHARED.with_borrow_mut(|s| {
-        s.spawned.push(Spawned { name, f, background });
-        s.next_id += 1;
-        s.next_id - 1
-    })
+    with(|c| c.add(name, background, f))
 }
 
-fn make(f: Box<dyn FnOnce()>, stack: usize) -> Task {
-    let stack = STACKS
-        .with_borrow_mut(|v| v.pop())
-        .unwrap_or_else(|| DefaultStack::new(stack).expect("the host gives a coroutine stack"));
-    Coroutine::with_stack(stack, |yielder: &Yielder<Resume, Pause>, first: Resume| {
+fn make(f: Body, size: usize) -> Task {
+    let pooled = STACKS.with_borrow_mut(|(of, v)| if *of == size { v.pop() } else { None });
+    let stack = pooled.unwrap_or_else(|| DefaultStack::new(size).expect("the host gives a coroutine stack"));
+    Coroutine::with_stack(stack, |yielder: &Yielder<Resume, ()>, first: Resume| {
         YIELDER.set(yielder);
         if first == Resume::Cancel {
             return Ok(());
@@ -145,6 +139,16 @@ fn make(f: Box<dyn FnOnce()>, stack: usize) -> Task {
     })
 }
 
+fn keep_stack(stack: DefaultStack, size: usize) {
+    STACKS.with_borrow_mut(|(of, v)| {
+        if *of != size {
+            v.clear();
+            *of = size;
+        }
+        v.push(stack);
+    });
+}
+
 fn message(p: &(dyn std::any::Any + Send)) -> String {
     p.downcast_ref::<&str>()
         .map(|s| s.to_string())
@@ -152,122 +156,54 @@ fn message(p: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or_else(|| "a panic without a message".into())
 }
 
-pub(crate) fn run(config: Config, policy: &mut dyn Policy, main: Box<dyn FnOnce()>) -> Outcome {
-    assert!(!CONTROLLED.get(), "a controlled run inside a controlled run");
-    let mut slots: Vec<Slot> = Vec::new();
-    let first = Spawned { name: "main".into(), f: main, background: false };
-    SHARED.set(Shared { spawned: vec![first], next_id: 1, ..Shared::default() });
-    NOW.set(Duration::ZERO);
-    let host_cpu = this_cpu();
-    let mut choices = Vec::new();
-    let mut points = 0;
-    let mut last: Option<(TaskId, Label)> = None;
-    let mut runnable: Vec<TaskId> = Vec::new();
-    let mut end = None;
+/// Makes a run the one of this thread until it is dropped.
+struct Entered {
+    cpu: u32,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CONTROLLED.set(false);
+        CORE.set(std::ptr::null());
+        set_this_cpu(self.cpu);
+    }
+}
+
+pub(crate) fn run<'a>(
+    config: Config,
+    policy: &'a mut dyn Policy,
+    observer: Option<&'a mut dyn Observer>,
+    main: Body,
+) -> Outcome {
+    assert!(CORE.get().is_null(), "a controlled run inside a controlled run");
+    let core = RefCell::new(Core::new(config, policy, observer));
+    core.borrow_mut().add("main".into(), false, main);
+    let entered = Entered { cpu: this_cpu() };
+    CORE.set(std::ptr::from_ref(&core).cast());
+    let mut tasks: Vec<Option<Task>> = Vec::with_capacity(8);
     loop {
-        let (spawned, woken, cancelled) = SHARED
-            .with_borrow_mut(|s| (std::mem::take(&mut s.spawned), std::mem::take(&mut s.woken), s.cancelled));
-        for Spawned { name, f, background } in spawned {
-            let (task, status) = (Some(make(f, config.stack)), Status::Runnable(Resume::Go));
-            slots.push(Slot { name, status, task, cpu: crate::NO_CPU, background });
+        let next = core.borrow_mut().next();
+        let Some((t, how, cpu)) = next else { break };
+        let t = t as usize;
+        while tasks.len() <= t {
+            let body = core.borrow_mut().pending.pop_front().expect("one for each number");
+            tasks.push(Some(make(body, config.stack)));
         }
-        for s in slots.iter_mut() {
-            if let Status::Blocked { key, .. } = s.status
-                && woken.contains(&key)
-            {
-                s.status = Status::Runnable(Resume::Go);
-            }
-        }
-        if end.is_none() && cancelled {
-            end = Some(End::Cancelled);
-        }
-        if end.is_none() && points >= config.max_points {
-            end = Some(End::Limit);
-        }
-        if end.is_some() {
-            // Everybody is told, in order of number, until all have returned.
-            for s in slots.iter_mut() {
-                if !matches!(s.status, Status::Done) {
-                    s.status = Status::Runnable(Resume::Cancel);
-                }
-            }
-        }
-        runnable.clear();
-        runnable.extend(
-            (0..slots.len() as u32).filter(|&i| matches!(slots[i as usize].status, Status::Runnable(_))),
-        );
-        let rest = |s: &Slot| matches!(s.status, Status::Done);
-        if slots.iter().all(rest) {
-            break;
-        }
-        let idle = runnable.iter().all(|&i| slots[i as usize].background);
-        if idle && !slots.iter().all(|s| s.background || rest(s)) {
-            // Nothing can run: time passes until the first timeout expires; without one it is a deadlock.
-            let timed = slots.iter_mut().filter_map(|s| match s.status {
-                Status::Blocked { until: Some(t), .. } => Some((t, s)),
-                _ => None,
-            });
-            if let Some((t, s)) = timed.min_by_key(|(t, _)| *t) {
-                NOW.set(NOW.get().max(t));
-                s.status = Status::Runnable(Resume::TimedOut);
-                continue;
-            }
-            let waiting = slots.iter().filter_map(|s| match s.status {
-                Status::Blocked { label, .. } => Some((s.name.clone(), label)),
-                _ => None,
-            });
-            end = Some(End::Deadlock(waiting.collect()));
-            continue;
-        }
-        let t = if end.is_some() || runnable.len() == 1 {
-            runnable[0]
-        } else {
-            let (current, label) = match last {
-                Some((t, l)) => (Some(t).filter(|t| runnable.contains(t)), l),
-                None => (None, "start"),
-            };
-            let t = policy.choose(&runnable, current, label);
-            assert!(runnable.contains(&t), "the policy chose a task that cannot run");
-            choices.push(t);
-            t
-        };
-        let slot = &mut slots[t as usize];
-        let Status::Runnable(how) = slot.status else { unreachable!("chosen from the runnable ones") };
-        slot.status = Status::Running;
-        CURRENT.set(t);
-        set_this_cpu(slot.cpu);
+        let task = tasks[t].as_mut().expect("a task that can run exists");
+        set_this_cpu(cpu);
         CONTROLLED.set(true);
-        let task = slot.task.as_mut().expect("a task that can run exists");
         let result = task.resume(how);
         CONTROLLED.set(false);
-        slot.cpu = this_cpu();
-        set_this_cpu(host_cpu);
-        points += 1;
-        match result {
-            CoroutineResult::Yield(Pause::At(label)) => {
-                last = Some((t, label));
-                slot.status =
-                    Status::Runnable(if how == Resume::Cancel { Resume::Cancel } else { Resume::Go });
+        core.borrow_mut().slots[t].cpu = this_cpu();
+        if let CoroutineResult::Return(r) = result {
+            if let Some(task) = tasks[t].take() {
+                keep_stack(task.into_stack(), config.stack);
             }
-            CoroutineResult::Yield(Pause::Blocked { key, label, until }) => {
-                last = Some((t, label));
-                slot.status = Status::Blocked { key, label, until };
-            }
-            CoroutineResult::Return(r) => {
-                last = None;
-                slot.status = Status::Done;
-                if let Some(task) = slot.task.take() {
-                    STACKS.with_borrow_mut(|v| v.push(task.into_stack()));
-                }
-                if let Err(m) = r
-                    && !matches!(end, Some(End::Panicked(..)))
-                {
-                    end = Some(End::Panicked(slot.name.clone(), m));
-                }
-            }
+            core.borrow_mut().ended(t as TaskId, r);
         }
     }
-    Outcome { end: end.unwrap_or(End::Finished), schedule: Schedule { choices }, points }
+    drop(entered);
+    core.into_inner().into_outcome()
 }
 
 #[cfg(test)]
@@ -387,5 +323,139 @@ mod tests {
         assert_eq!(out.end, End::Finished);
         assert_eq!(*log.borrow(), [10, 20, 30]);
         assert_eq!(virtual_now(), None);
+    }
+
+    /// Whether some seed ends so.
+    fn seeds(n: u64, main: fn(), ends: fn(&End) -> bool) -> bool {
+        (0..n).any(|s| ends(&run(Config::default(), &mut Random::new(s), main).end))
+    }
+
+    /// The setter forgets to wake: seen to be a deadlock, and the deadlock of the second to be a lost wakeup, before
+    /// waiting tasks were asked once more.
+    #[test]
+    fn a_lost_wakeup_is_no_deadlock() {
+        fn flag(wakes: bool) {
+            let flag = Rc::new(std::cell::Cell::new(false));
+            let f = flag.clone();
+            spawn("waiter", move || wait_while(7, "flag.wait", || !f.get()));
+            spawn("setter", move || {
+                point("set");
+                flag.set(true);
+                if wakes {
+                    wake(7);
+                }
+            });
+        }
+        assert!(
+            seeds(20, || flag(false), |e| *e == End::LostWakeup("waiter".into(), "flag.wait")),
+            "some schedule lets the waiter wait first"
+        );
+        assert!(!seeds(50, || flag(true), |e| *e != End::Finished));
+        let out = run(Config::default(), &mut RoundRobin::default(), || {
+            let m = [Rc::new(crate::Lock::new()), Rc::new(crate::Lock::new())];
+            for (name, a, b) in [("ab", 0, 1), ("ba", 1, 0)] {
+                let m = m.clone();
+                spawn(name, move || {
+                    let _first = m[a].lock("first");
+                    let _second = m[b].lock("second");
+                });
+            }
+        });
+        assert_eq!(out.end, End::Deadlock(vec![("ab".into(), "second"), ("ba".into(), "second")]));
+    }
+
+    /// Each waits for the other's flag by looking again. Seen to fail with the window never checked.
+    #[test]
+    fn circles_are_livelocks() {
+        let out = run(Config::default(), &mut RoundRobin::default(), || {
+            spawn_background("walker", || (0..200_000).for_each(|_| point("rest")));
+            for (name, label) in [("a", "a.spin"), ("b", "b.spin")] {
+                spawn(name, move || {
+                    loop {
+                        point(label);
+                    }
+                });
+            }
+        });
+        assert_eq!(out.end, End::Livelock(vec![("a".into(), "a.spin"), ("b".into(), "b.spin")]));
+        assert!(out.points < 2 * 20_000 + 20_000 / 2, "{}", out.points);
+    }
+
+    /// They look like it: one computes and says so, one waits for a task that its policy starves, one ends within the
+    /// window. Seen to fail without `progress`, and without the question who had his turns.
+    #[test]
+    fn what_gets_somewhere_is_no_livelock() {
+        let limit = Config { max_points: 100_000, ..Config::default() };
+        let out = run(limit, &mut RoundRobin::default(), || {
+            spawn("long", || {
+                (0..90_000).for_each(|_| {
+                    point("compute");
+                    crate::progress();
+                })
+            });
+        });
+        assert_eq!(out.end, End::Finished);
+        let out = run(limit, &mut Stay, || {
+            let flag = Rc::new(std::cell::Cell::new(false));
+            let f = flag.clone();
+            spawn("spinner", move || {
+                while !f.get() {
+                    point("spin")
+                }
+            });
+            spawn("starved", move || flag.set(true));
+        });
+        assert_eq!(out.end, End::Limit);
+        let out = run(limit, &mut RoundRobin::default(), || (0..19_999).for_each(|_| point("short")));
+        assert_eq!(out.end, End::Finished);
+    }
+
+    #[test]
+    fn labels_and_switches_are_seen() {
+        #[derive(Default)]
+        struct Seen(Vec<(Option<u32>, u32, &'static str)>, u64);
+        impl Observer for Seen {
+            fn switched(&mut self, from: Option<u32>, to: u32, label: &'static str) {
+                self.0.push((from, to, label));
+            }
+            fn reached(&mut self, _: u32, _: &'static str) {
+                self.1 += 1;
+            }
+        }
+        let mut seen = Seen::default();
+        let out = run_observed(Config::default(), &mut RoundRobin::default(), &mut seen, || {
+            for _ in 0..2 {
+                spawn("t", || {
+                    point("x");
+                    point("y");
+                });
+            }
+        });
+        assert_eq!(out.labels, [("x", 2), ("y", 2)]);
+        assert_eq!(seen.1, 4);
+        let switches = [(None, 0, "start"), (Some(0), 1, "start"), (Some(1), 2, "x"), (Some(2), 1, "x")];
+        assert_eq!(seen.0[..4], switches);
+        assert_eq!(out.preemptions[0], Preemption { at: 1, task: 1 });
+    }
+
+    /// What waits in the background ends when the others have; seen to end in a panic of the runtime before.
+    #[test]
+    fn background_tasks_may_wait() {
+        let ended = Rc::new(std::cell::Cell::new(false));
+        let e = ended.clone();
+        let out = run(Config::default(), &mut RoundRobin::default(), move || {
+            spawn_background("server", move || {
+                let _told = Told(e);
+                wait_while(1, "serve", || true);
+            });
+            struct Told(Rc<std::cell::Cell<bool>>);
+            impl Drop for Told {
+                fn drop(&mut self) {
+                    self.0.set(true);
+                }
+            }
+        });
+        assert_eq!(out.end, End::Finished);
+        assert!(ended.get());
     }
 }

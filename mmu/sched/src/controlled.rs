@@ -1,99 +1,11 @@
 //! Controlled runs: coroutines on one host thread, every switch decided by a [`Policy`].
 
+pub use crate::policy::{
+    Dfs, Pct, Policy, PolicySpec, PolicySpecError, Random, Replay, RoundRobin, Runs, Situation, Stay, TaskId,
+};
+pub use crate::rng::Rng;
 use crate::schedule::Schedule;
 use crate::{Cancelled, Label, co};
-
-/// A task of a controlled run, numbered in the order of spawning.
-pub type TaskId = u32;
-
-/// Decides who goes on. An oracle with one question; everything else is the runtime's.
-pub trait Policy {
-    /// One of `runnable` (ascending, never empty). `current` is the task that reached the point, if it can still
-    /// run; `label` is where it is.
-    fn choose(&mut self, runnable: &[TaskId], current: Option<TaskId>, label: Label) -> TaskId;
-}
-
-/// Each task in turn, one scheduling point at a time.
-#[derive(Clone, Debug, Default)]
-pub struct RoundRobin {
-    last: Option<TaskId>,
-}
-
-impl Policy for RoundRobin {
-    fn choose(&mut self, runnable: &[TaskId], _current: Option<TaskId>, _label: Label) -> TaskId {
-        let next = match self.last {
-            Some(l) => *runnable.iter().find(|&&t| t > l).unwrap_or(&runnable[0]),
-            None => runnable[0],
-        };
-        self.last = Some(next);
-        next
-    }
-}
-
-/// A small, fast, reproducible generator (SplitMix64).
-#[derive(Clone, Debug)]
-pub struct Rng(pub u64);
-
-impl Rng {
-    /// The next 64 bits.
-    pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-    /// A number below `n` (not zero).
-    pub fn below(&mut self, n: u64) -> u64 {
-        ((self.next_u64() as u128 * n as u128) >> 64) as u64
-    }
-}
-
-/// Any runnable task with equal chance.
-#[derive(Clone, Debug)]
-pub struct Random(Rng);
-
-impl Random {
-    /// From a seed.
-    pub fn new(seed: u64) -> Self {
-        Random(Rng(seed))
-    }
-}
-
-impl Policy for Random {
-    fn choose(&mut self, runnable: &[TaskId], _current: Option<TaskId>, _label: Label) -> TaskId {
-        runnable[self.0.below(runnable.len() as u64) as usize]
-    }
-}
-
-/// Repeats a schedule; when it is at its end, or names a task that cannot run, `then` decides.
-pub struct Replay<P> {
-    schedule: Schedule,
-    at: usize,
-    /// Decisions that named a task which could not run: zero when the replay was exact.
-    pub diverged: u64,
-    then: P,
-}
-
-impl<P: Policy> Replay<P> {
-    /// Repeats `schedule`, then asks `then`.
-    pub fn new(schedule: Schedule, then: P) -> Self {
-        Replay { schedule, at: 0, diverged: 0, then }
-    }
-}
-
-impl<P: Policy> Policy for Replay<P> {
-    fn choose(&mut self, runnable: &[TaskId], current: Option<TaskId>, label: Label) -> TaskId {
-        if let Some(&t) = self.schedule.choices.get(self.at) {
-            self.at += 1;
-            if runnable.contains(&t) {
-                return t;
-            }
-            self.diverged += 1;
-        }
-        self.then.choose(runnable, current, label)
-    }
-}
 
 /// How a controlled run ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -102,6 +14,10 @@ pub enum End {
     Finished,
     /// Tasks wait for each other: their names and where each waits.
     Deadlock(Vec<(String, Label)>),
+    /// This task waits although what it waits for has come: nobody woke it. Its name and where it waits.
+    LostWakeup(String, Label),
+    /// Tasks go round in circles, see [`Config::livelock`]: their names and where each was last.
+    Livelock(Vec<(String, Label)>),
     /// The step limit was reached.
     Limit,
     /// Somebody called [`cancel`].
@@ -119,6 +35,29 @@ pub struct Outcome {
     pub schedule: Schedule,
     /// Scheduling points passed.
     pub points: u64,
+    /// Where the schedule took a task away that could have gone on.
+    pub preemptions: Vec<Preemption>,
+    /// How often each label was passed, in the order of first use.
+    pub labels: Vec<(Label, u64)>,
+}
+
+/// A decision against a foreground task that could have gone on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Preemption {
+    /// Index of the decision in [`Schedule::choices`].
+    pub at: usize,
+    /// The task that had to stop.
+    pub task: TaskId,
+}
+
+/// Watches a run. It is no task: what it calls of this crate finds free mode.
+pub trait Observer {
+    /// Task `to` goes on; `from` was at `label`, or is none at the start.
+    fn switched(&mut self, from: Option<TaskId>, to: TaskId, label: Label);
+    /// Task `task` reached a scheduling point or waits.
+    fn reached(&mut self, task: TaskId, label: Label) {
+        let _ = (task, label);
+    }
 }
 
 /// Limits of a run.
@@ -129,17 +68,36 @@ pub struct Config {
     pub max_points: u64,
     /// Bytes of stack for each task. Slow paths of translated code run on it.
     pub stack: usize,
+    /// Scheduling points after which a run is a livelock, if meanwhile no task has ended, waited or called
+    /// [`progress`](crate::progress), and every task that can run was at the same labels again and again. Points of
+    /// tasks in the background do not count. Zero: never. Code that computes at length says so with `progress`.
+    pub livelock: u64,
+}
+
+impl Config {
+    /// A window that suits tests and labs, for [`Config::livelock`].
+    pub const LIVELOCK_WINDOW: u64 = 20_000;
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { max_points: 1_000_000, stack: 256 << 10 }
+        Config { max_points: 1_000_000, stack: 256 << 10, livelock: Config::LIVELOCK_WINDOW }
     }
 }
 
 /// Runs `main` as task 0, and whatever it [`spawn`]s, to the end.
 pub fn run(config: Config, policy: &mut dyn Policy, main: impl FnOnce() + 'static) -> Outcome {
-    co::run(config, policy, Box::new(main))
+    co::run(config, policy, None, Box::new(main))
+}
+
+/// The same, watched.
+pub fn run_observed(
+    config: Config,
+    policy: &mut dyn Policy,
+    observer: &mut dyn Observer,
+    main: impl FnOnce() + 'static,
+) -> Outcome {
+    co::run(config, policy, Some(observer), Box::new(main))
 }
 
 /// Adds a task to the controlled run that the caller is part of.
@@ -150,7 +108,8 @@ pub fn spawn(name: impl Into<String>, f: impl FnOnce() + 'static) -> TaskId {
     co::spawn(name.into(), Box::new(f), false)
 }
 
-/// The same for a task that never waits and ends when the others have ended: time passes although it can run.
+/// The same for a task that serves the others: time passes although it can run, and when all others have ended it
+/// ends by itself or is cancelled where it waits.
 ///
 /// # Panics
 /// Outside a controlled run.

@@ -11,9 +11,15 @@
 
 mod co;
 pub mod controlled;
+mod label;
+mod livelock;
 pub mod lock;
 mod park;
+pub mod policy;
+mod rng;
+mod runtime;
 pub mod schedule;
+pub mod schedule_file;
 
 pub use lock::{Lock, LockGuard, Mutex, MutexGuard, RwLock};
 
@@ -55,8 +61,13 @@ pub fn step(label: Label) -> Result<(), Cancelled> {
 /// it false must then call `wake(key)`. `key` is usually the address of what is waited for.
 pub fn wait_while(key: usize, label: Label, mut blocked: impl FnMut() -> bool) {
     if CONTROLLED.get() {
+        let (mut again, mut probed) = (false, false);
         while blocked() {
-            co::block(key, label).unwrap_or_else(|c| std::panic::resume_unwind(Box::new(c)));
+            probed = co::block(key, label, again).unwrap_or_else(|c| std::panic::resume_unwind(Box::new(c)));
+            again = true;
+        }
+        if probed {
+            std::panic::resume_unwind(Box::new(co::lost_wakeup(label)));
         }
     } else {
         park::wait_while(key, blocked, None);
@@ -73,8 +84,9 @@ pub fn wait_while_timeout(
 ) -> bool {
     if CONTROLLED.get() {
         let until = co::now().saturating_add(timeout);
+        let mut again = false;
         while blocked() {
-            match co::block_timeout(key, label, until) {
+            match co::block_timeout(key, label, until, std::mem::replace(&mut again, true)) {
                 Ok(true) => {}
                 Ok(false) => return !blocked(),
                 Err(c) => std::panic::resume_unwind(Box::new(c)),
@@ -95,6 +107,41 @@ pub fn virtual_now() -> Option<std::time::Duration> {
 /// Makes everyone who waits for `key` look again.
 pub fn wake(key: usize) {
     if CONTROLLED.get() { co::wake(key) } else { park::wake(key) }
+}
+
+/// The caller has got somewhere: its run is no livelock up to here.
+#[inline]
+pub fn progress() {
+    if CONTROLLED.get() {
+        co::progress();
+    }
+}
+
+/// One of `n` values, whichever the policy picks; part of the schedule. In free mode it is 0. Not a scheduling point.
+///
+/// # Panics
+/// If `n` is zero or more than 2^31.
+pub fn choose(n: usize, label: Label) -> usize {
+    assert!((1..=1 << 31).contains(&n), "choose among {n} values at {label}, wanted 1 to 2^31");
+    if CONTROLLED.get() { co::choose(n as u32, label) as usize } else { 0 }
+}
+
+/// The caller has read `value` from what tasks share: its local state depends on it from now on. For
+/// the search of all states.
+#[inline]
+pub fn observe(value: u64) {
+    if CONTROLLED.get() {
+        co::observe(value);
+    }
+}
+
+/// The caller is where it began: what it did before does not matter to what it will do. For
+/// the search of all states.
+#[inline]
+pub fn forget() {
+    if CONTROLLED.get() {
+        co::forget();
+    }
 }
 
 /// The CPU that the current task holds, or [`NO_CPU`].

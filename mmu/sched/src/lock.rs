@@ -1,6 +1,6 @@
 //! Locks that both modes understand.
 
-use crate::{Label, point, wait_while, wake};
+use crate::{Label, observe, point, wait_while, wake};
 use std::ops::{Deref, DerefMut};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -29,7 +29,9 @@ pub fn lock_word(word: &AtomicU32, label: Label) {
 /// Takes the lock in `word` if it is free.
 pub fn try_lock_word(word: &AtomicU32, label: Label) -> bool {
     point(label);
-    word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    let taken = word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok();
+    observe(taken.into());
+    taken
 }
 
 /// Releases the lock in `word`.
@@ -174,7 +176,9 @@ impl<T> RwLock<T> {
     /// Takes it for writing if that needs no waiting.
     pub fn try_write(&self, label: Label) -> Option<WriteGuard<'_, T>> {
         point(label);
-        self.try_enter_write().then(|| self.write_guard())
+        let taken = self.try_enter_write();
+        observe(taken.into());
+        taken.then(|| self.write_guard())
     }
     fn read_guard(&self) -> ReadGuard<'_, T> {
         ReadGuard { data: Some(self.data.read().unwrap_or_else(PoisonError::into_inner)), of: self }

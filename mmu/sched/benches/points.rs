@@ -1,0 +1,69 @@
+//! What a scheduling point costs: `cargo bench -p racewalk-sched`. Items are scheduling points.
+
+use divan::counter::ItemsCount;
+use divan::{Bencher, black_box};
+use racewalk_sched::controlled::{Config, End, Pct, Policy, Random, RoundRobin, Stay, run, spawn};
+use racewalk_sched::point;
+
+fn main() {
+    divan::main();
+}
+
+const POINTS: u64 = 25_000;
+
+/// Four tasks whose points do nothing.
+fn four(b: Bencher, mut policy: impl Policy) {
+    let mut config = Config::default();
+    config.livelock = 0;
+    b.counter(ItemsCount::new(4 * POINTS)).bench_local(|| {
+        let out = run(config, &mut policy, || {
+            for name in ["a", "b", "c", "d"] {
+                spawn(name, || (0..POINTS).for_each(|_| point("nothing")));
+            }
+        });
+        assert!(out.end == End::Finished && out.points == 4 * POINTS + 5);
+    });
+}
+
+#[divan::bench]
+fn stay(b: Bencher) {
+    four(b, Stay);
+}
+
+#[divan::bench]
+fn round_robin(b: Bencher) {
+    four(b, RoundRobin::default());
+}
+
+#[divan::bench]
+fn random(b: Bencher) {
+    four(b, Random::new(1));
+}
+
+#[divan::bench]
+fn pct(b: Bencher) {
+    four(b, Pct::new(1, 3, 4 * POINTS));
+}
+
+/// A whole run of four tasks with one point each.
+#[divan::bench]
+fn short_run(b: Bencher) {
+    b.bench_local(|| {
+        run(Config::default(), &mut RoundRobin::default(), || {
+            for name in ["a", "b", "c", "d"] {
+                spawn(name, || point("nothing"));
+            }
+        })
+    });
+}
+
+/// In free mode: a thousand points.
+#[divan::bench]
+fn free(b: Bencher) {
+    b.counter(ItemsCount::new(1000u64)).bench_local(|| {
+        for i in 0..1000 {
+            black_box(i);
+            point("nothing");
+        }
+    });
+}
