@@ -1,16 +1,17 @@
-//! The front half of the race lab: what is run, under what, how often, and how it is shown.
+//! The race lab: what is run, under what, how often, and how it is shown.
 //!
 //! A [`Scenario`] says which mm operations each CPU does and which hardware walkers there are, without any order. A
 //! *scheme* is a way of allocating, deferring and freeing page tables; the [`Matrix`] says which schemes each
 //! scenario is expected to break. A [`Target`] runs one scenario under one scheme and one schedule; a [`campaign`]
 //! runs many schedules. What happened is drawn as [`columns`], one for each CPU, and explained as a [`story`].
 //!
-//! Nothing here knows the mm: everything that does stands behind [`Target`].
+//! Nothing of that knows the mm: everything that does stands behind [`Target`], in [`machine`].
 #![forbid(unsafe_code)]
 
 pub mod campaign;
 pub mod columns;
 pub mod library;
+pub mod machine;
 pub mod matrix;
 pub mod scenario;
 pub mod story;

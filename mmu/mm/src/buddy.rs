@@ -7,7 +7,7 @@ use racewalk_ram::Pfn;
 use racewalk_sched::controlled::Rng;
 use racewalk_sched::this_cpu;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The largest order: blocks of 2^10 frames.
@@ -44,6 +44,13 @@ pub enum Failures {
         /// Only allocations of this kind count.
         only: Option<Gfp>,
     },
+    /// Each `n`-th, counted from now.
+    Every {
+        /// Which; not zero.
+        n: u64,
+        /// Only allocations of this kind count.
+        only: Option<Gfp>,
+    },
     /// Each with a chance of `num` in `den`, decided by `seed`.
     Chance {
         /// Chance: numerator.
@@ -68,7 +75,9 @@ impl Injector {
     fn fails(&mut self, gfp: Gfp) -> bool {
         let only = match &self.plan {
             Failures::None => return false,
-            Failures::Nth { only, .. } | Failures::Chance { only, .. } => *only,
+            Failures::Nth { only, .. } | Failures::Every { only, .. } | Failures::Chance { only, .. } => {
+                *only
+            }
         };
         if only.is_some_and(|o| o != gfp) {
             return false;
@@ -77,6 +86,7 @@ impl Injector {
         match self.plan {
             Failures::None => false,
             Failures::Nth { n, .. } => self.count == n,
+            Failures::Every { n, .. } => self.count.is_multiple_of(n.max(1)),
             Failures::Chance { num, den, .. } => self.rng.below(den.max(1)) < num,
         }
     }
@@ -130,6 +140,8 @@ pub(crate) struct Buddy {
     pcp: Box<[Mutex<Vec<u64>>]>,
     injector: Mutex<Injector>,
     in_use: [AtomicI64; KINDS],
+    /// End of the frames that were ever handed out.
+    high: AtomicU64,
     /// log2 of the frames in a page: orders of callers count pages.
     page_order: u32,
 }
@@ -144,6 +156,7 @@ impl Buddy {
             pcp: (0..=cpus).map(|_| Mutex::new(Vec::new())).collect(),
             injector: Mutex::new(Injector { plan: Failures::None, count: 0, rng: Rng(0) }),
             in_use: Default::default(),
+            high: AtomicU64::new(0),
             page_order,
         }
     }
@@ -203,6 +216,7 @@ impl Buddy {
             return Err(MmError::NoMemory { order, what });
         };
         pages.prepare(Pfn(block), order + self.page_order, kind)?;
+        self.high.fetch_max(block + (1 << (order + self.page_order)), SeqCst);
         self.in_use[kind as usize].fetch_add(1 << order, SeqCst);
         stats.frames_allocated.add(1 << order);
         Ok(Pfn(block))
@@ -233,6 +247,11 @@ impl Buddy {
     /// Pages in use, by kind.
     pub(crate) fn in_use(&self, kind: FrameKind) -> u64 {
         self.in_use[kind as usize].load(SeqCst).max(0) as u64
+    }
+
+    /// End of the frames that were ever handed out.
+    pub(crate) fn high(&self) -> u64 {
+        self.high.load(SeqCst)
     }
 
     /// Free frames.

@@ -209,6 +209,23 @@ impl<A: Arch> Kernel<A> {
         self.note(self.frag.shutdown(self))
     }
 
+    /// When all spaces have ended and all callbacks have run: notes what is left (invariant 10).
+    pub fn check_leaks(&self) {
+        let ledger = self.ledger();
+        if ledger.is_empty() {
+            return;
+        }
+        let mut text = format!("left when everything has ended: {ledger:?}");
+        for t in self.sanitizer().map(|s| s.remaining()).unwrap_or_default() {
+            text.push_str("\n    ");
+            text.push_str(&t);
+        }
+        self.report(match self.sanitizer() {
+            Some(s) => s.broken(10, text, None),
+            None => MmError::Broken { rule: 10, text },
+        });
+    }
+
     /// What is in use now.
     pub fn ledger(&self) -> Ledger {
         let in_use = |kind| self.buddy.in_use(kind);

@@ -14,6 +14,7 @@
 pub mod arch;
 mod buddy;
 mod context;
+mod deposit;
 mod errno;
 mod error;
 mod fault;

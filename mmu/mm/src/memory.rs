@@ -80,6 +80,10 @@ impl Memory {
     pub fn free_frames(&self) -> u64 {
         self.buddy.free_frames()
     }
+    /// End of the memory that was ever handed out: what is beyond was not written to by the mm.
+    pub fn high_water(&self) -> Paddr {
+        Pfn(self.buddy.high()).paddr()
+    }
     /// Makes allocations fail from now on.
     pub fn set_failures(&self, plan: Failures) {
         self.buddy.set_failures(plan);

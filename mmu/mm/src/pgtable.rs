@@ -110,6 +110,13 @@ impl<A: Arch> Kernel<A> {
         self.kmem.pages.word(self.kmem.pages.at(table)?, word::PTL)
     }
 
+    /// Runs `f` under the lock of the upper table that `pmd` is in, with that table's page.
+    pub(crate) fn with_pmd_lock<R>(&self, pmd: Paddr, f: impl FnOnce(Pfn) -> Result<R>) -> Result<R> {
+        let table = Paddr(pmd.0 & !(A::LEVELS[pmd_level::<A>()].bytes() - 1));
+        let page = self.kmem.pages.at(table)?;
+        self.with_lock(self.pmd_lock(pmd)?, "pmd lock", || f(page))?
+    }
+
     pub(crate) fn load_pte(&self, pte: Paddr) -> Result<A::Pte> {
         point("pte.load");
         Ok(A::Pte::from_raw(self.ram.load_u64(pte)?))

@@ -423,6 +423,11 @@ impl<A: Arch> Kernel<A> {
         }
     }
 
+    /// Makes whoever waits in [`rcu_wait`](Self::rcu_wait) look again.
+    pub fn rcu_kick(&self) {
+        self.rcu.tell();
+    }
+
     /// A number that changes when there may be something to do for [`rcu_poll`](Self::rcu_poll).
     pub fn rcu_news(&self) -> u64 {
         self.rcu.news.load(SeqCst)

@@ -206,8 +206,8 @@ impl Report {
         let ends = &mut self.ends;
         *match run.end {
             End::Finished => &mut ends.finished,
-            End::Deadlock(_) => &mut ends.deadlock,
-            End::Limit => &mut ends.limit,
+            End::Deadlock(_) | End::LostWakeup(..) => &mut ends.deadlock,
+            End::Livelock(_) | End::Limit => &mut ends.limit,
             End::Cancelled => &mut ends.cancelled,
             End::Panicked(..) => &mut ends.panicked,
         } += 1;

@@ -13,7 +13,7 @@ use crate::kernel::Kernel;
 use crate::memory::Memory;
 use crate::mm::Mm;
 use crate::vma::Prot;
-use racewalk_cpu::{Access, Cpus};
+use racewalk_cpu::{Access, Cpus, Translated};
 use racewalk_ram::{Paddr, Pfn, Vaddr};
 use racewalk_walk::WalkStop;
 use racewalk_walk::hardware::Hardware;
@@ -203,6 +203,16 @@ pub trait Arch: Sized + Send + Sync + 'static {
     fn is_loaded(cpus: &Cpus<Self::Hw>, cpu: u32, context: &Self::Context) -> bool;
     /// What the mm asks of a fault.
     fn fault(fault: &<Self::Hw as Hardware>::Fault) -> FaultInfo;
+
+    /// Translates for a program on `cpu`, which is in guest mode; software refill included.
+    fn translate(
+        k: &Kernel<Self>,
+        cpu: u32,
+        va: Vaddr,
+        access: Access,
+    ) -> Result<Translated<<Self::Hw as Hardware>::Leaf>, WalkStop<<Self::Hw as Hardware>::Fault>> {
+        k.cpus.translate(cpu, va, access)
+    }
 
     /// A hardware access to user memory on the CPU of the caller, software refill included.
     fn user_piece<R>(

@@ -1,5 +1,6 @@
 //! The catalogue of schemes (hosted-mm A): what can be selected, what is a note.
 
+use crate::arch::Arch;
 use crate::error::MmError;
 use std::fmt;
 use std::str::FromStr;
@@ -251,6 +252,10 @@ impl Scheme {
     /// Whether this version models it.
     pub fn available(self) -> bool {
         self.0.status == Selectable
+    }
+    /// Whether an architecture has code for it.
+    pub fn runs_on<A: Arch>(self) -> bool {
+        A::frag(self).is_some()
     }
     pub(crate) fn list_available() -> String {
         let v: Vec<&str> = Self::catalogue().filter(|s| s.available()).map(Scheme::name).collect();

@@ -58,6 +58,10 @@ pub enum What {
         table: Paddr,
         /// The entry.
         entry: Paddr,
+        /// The entry's level, from the top.
+        level: usize,
+        /// First address that the table translates.
+        va: Vaddr,
     },
     /// The entry that pointed to the table is empty.
     Unhook {
@@ -197,7 +201,7 @@ impl fmt::Display for What {
             What::Alloc { table, generation } => {
                 write!(f, "alloc table {:#x} generation {generation}", table.0)
             }
-            What::Hook { table, entry } => write!(f, "hook {:#x} at {:#x}", table.0, entry.0),
+            What::Hook { table, entry, .. } => write!(f, "hook {:#x} at {:#x}", table.0, entry.0),
             What::Unhook { table, entry } => write!(f, "unhook {:#x} from {:#x}", table.0, entry.0),
             What::Given { table, how } => {
                 let by = match how {

@@ -292,7 +292,8 @@ impl State {
         }
         let t = self.table(table, "hooking")?;
         (t.life, t.hook, t.flushed) = (Life::Hooked, Some((entry, va)), false);
-        self.note(What::Hook { table, entry });
+        let level = self.table(table, "hooking")?.level - 1;
+        self.note(What::Hook { table, entry, level, va });
         self.table_code(table.0);
         Ok(())
     }

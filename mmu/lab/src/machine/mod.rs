@@ -1,0 +1,288 @@
+//! Scenarios on the real mm: a machine for each run, its CPUs, walkers and the RCU thread as tasks of one schedule.
+
+mod events;
+mod ops;
+mod setup;
+
+use crate::scenario::{Geometry, Op, Scenario};
+use crate::target::{Finding, LabError, RunOptions, RunResult, Target};
+use ops::Cpu;
+use racewalk_cpu::Cpus;
+use racewalk_mm::arch::{Arch, Radix, S390x};
+use racewalk_mm::sanitizer::{self, invariant};
+use racewalk_mm::{Kernel, Mm, MmError, Scheme};
+use racewalk_ram::{PAGE_SIZE, Paddr, Ram, Vaddr};
+use racewalk_sched::controlled::{self, End, Outcome, Policy};
+use racewalk_sched::{NO_CPU, set_this_cpu};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes of stack for a task: the hosted mm needs no more, and less is touched anew.
+const STACK: usize = 64 << 10;
+
+/// The mm as a target.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Machine;
+
+/// Geometries that a scheme has code for.
+pub fn geometries(scheme: Scheme) -> Vec<Geometry> {
+    Geometry::ALL.into_iter().filter(|&g| knows(g, scheme)).collect()
+}
+
+fn knows(geometry: Geometry, scheme: Scheme) -> bool {
+    match geometry {
+        Geometry::S390x2k => scheme.runs_on::<S390x>(),
+        Geometry::Ppc64Radix64k => scheme.runs_on::<Radix<16>>(),
+        Geometry::Ppc64Radix4k => scheme.runs_on::<Radix<12>>(),
+        Geometry::Ppc64Hash64k | Geometry::Ppc64Hash4k | Geometry::Sparc64 | Geometry::Pae => false,
+    }
+}
+
+impl Target for Machine {
+    fn schemes(&self) -> Vec<String> {
+        Scheme::catalogue().filter(|s| s.available()).map(|s| s.name().into()).collect()
+    }
+
+    fn run(
+        &self,
+        scenario: &Scenario,
+        scheme: &str,
+        policy: &mut dyn Policy,
+        options: &RunOptions,
+    ) -> Result<RunResult, LabError> {
+        let found = scheme.parse::<Scheme>().ok().filter(|s| s.available());
+        let Some(scheme) = found else {
+            return Err(LabError::Scheme { scheme: scheme.into(), known: self.schemes() });
+        };
+        let wanted = options.geometry.map_or_else(|| scenario.geometries.clone(), |g| vec![g]);
+        let Some(&geometry) = wanted.iter().find(|&&g| knows(g, scheme)) else {
+            let (scenario, scheme) = (scenario.name.clone(), scheme.name().into());
+            return Err(LabError::Geometry { scenario, scheme, wanted });
+        };
+        match geometry {
+            Geometry::S390x2k => run::<S390x>(scenario, scheme, policy, options),
+            Geometry::Ppc64Radix64k => run::<Radix<16>>(scenario, scheme, policy, options),
+            Geometry::Ppc64Radix4k => run::<Radix<12>>(scenario, scheme, policy, options),
+            other => Err(LabError::NotModelled(format!("geometry {}", other.word()))),
+        }
+    }
+}
+
+thread_local! {
+    /// Memories of earlier runs, zeroed.
+    static MEMORIES: RefCell<Vec<Arc<Ram>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A zeroed memory of `size` bytes.
+fn memory(size: u64) -> Result<Arc<Ram>, MmError> {
+    let kept = MEMORIES.with_borrow_mut(|m| {
+        let i = m.iter().position(|r| r.size() == size)?;
+        Some(m.swap_remove(i))
+    });
+    match kept {
+        Some(r) => Ok(r),
+        None => Ok(Arc::new(Ram::new(size)?)),
+    }
+}
+
+/// Keeps a memory whose first `used` bytes were used for a later run.
+fn keep(ram: Arc<Ram>, used: Paddr) {
+    // Somebody may still hold it: a run that panicked.
+    if Arc::strong_count(&ram) == 1 && ram.fill(Paddr(0), 0, used.0).is_ok() {
+        MEMORIES.with_borrow_mut(|m| m.push(ram));
+    }
+}
+
+/// What all tasks of a run share.
+struct Shared<A: Arch> {
+    kernel: Arc<Kernel<A>>,
+    mms: Vec<Arc<Mm<A>>>,
+    /// CPUs and walkers that have not ended.
+    left: Cell<usize>,
+}
+
+impl<A: Arch> Shared<A> {
+    fn one_less(&self) {
+        self.left.set(self.left.get() - 1);
+        if self.left.get() == 0 {
+            self.kernel.rcu_kick();
+        }
+    }
+}
+
+/// Where segment `n` begins.
+fn segment<A: Arch>(n: u32) -> Vaddr {
+    Vaddr(n as u64 * A::LEVELS[A::LEVELS.len() - 2].span())
+}
+
+/// Page `page` of segment `n`.
+fn page<A: Arch>(n: u32, page: u32) -> Vaddr {
+    Vaddr(segment::<A>(n).0 + ((page as u64) << A::PAGE_SHIFT))
+}
+
+/// Memory that the scenarios fit in: 200 pages and the upper tables.
+fn size<A: Arch>() -> u64 {
+    ((256u64 << A::PAGE_SHIFT) + (1 << 20)).next_multiple_of(1 << 20)
+}
+
+fn run<A: Arch>(
+    scenario: &Scenario,
+    scheme: Scheme,
+    policy: &mut dyn Policy,
+    options: &RunOptions,
+) -> Result<RunResult, LabError> {
+    let setup_failed =
+        |e: MmError| LabError::Setup { scenario: scenario.name.clone(), problem: e.to_string() };
+    let ram = memory(size::<A>()).map_err(setup_failed)?;
+    let cpus = Cpus::new(ram.clone(), scenario.cpus);
+    let mut config = racewalk_mm::Config::default();
+    config.scheme = scheme;
+    config.reserved = (2 * PAGE_SIZE).max(1 << A::PAGE_SHIFT);
+    config.max_mms = 8;
+    config.mmap_min_addr = 0;
+    config.sanitize = Some(sanitizer::Options { log: 1 << 14, states: options.states });
+    let kernel = Kernel::<A>::new(ram.clone(), cpus, config).map_err(setup_failed)?;
+    let mms = match setup::make(scenario, &kernel) {
+        Ok(mms) => mms,
+        Err(e) => {
+            kernel.halt();
+            return Err(setup_failed(e));
+        }
+    };
+    let shared = Rc::new(Shared { kernel: kernel.clone(), mms, left: Cell::new(0) });
+    let mut names: Vec<String> = vec!["main".into()];
+    let mut ops: Vec<Op> = Vec::new();
+    // Made before the run, spawned in it: task n is the n-th of them.
+    let mut tasks: Vec<(String, Box<dyn FnOnce()>)> = Vec::new();
+    for p in &scenario.programs {
+        let first = ops.len() as u32;
+        ops.extend(p.ops.iter().cloned());
+        let (shared, program, cpu) = (shared.clone(), p.ops.clone(), p.cpu);
+        let name = format!("cpu {cpu}");
+        tasks.push((
+            name,
+            Box::new(move || {
+                set_this_cpu(cpu);
+                Cpu::new(&shared, cpu).run(&program, first);
+                shared.one_less();
+            }),
+        ));
+    }
+    for (i, w) in scenario.walkers.iter().enumerate() {
+        let (shared, w) = (shared.clone(), w.clone());
+        tasks.push((
+            format!("walker {i} of cpu {}", w.cpu),
+            Box::new(move || {
+                let pages = w.place.range(A::LEVELS[A::LEVELS.len() - 1].entries() as u32);
+                'all: for _ in 0..w.times {
+                    for p in pages.clone() {
+                        let va = page::<A>(w.place.segment, p);
+                        if shared.kernel.cpus().speculate(w.cpu, va).is_err() {
+                            break 'all;
+                        }
+                    }
+                }
+                shared.one_less();
+            }),
+        ));
+    }
+    shared.left.set(tasks.len());
+    {
+        let shared = shared.clone();
+        tasks.push(("rcu".into(), Box::new(move || rcu(&shared))));
+    }
+    names.extend(tasks.iter().map(|t| t.0.clone()));
+    let mut limits = controlled::Config::default();
+    limits.max_points = options.max_points;
+    limits.stack = STACK;
+    let outcome = controlled::run(limits, policy, move || {
+        for (name, f) in tasks {
+            controlled::spawn(name, f);
+        }
+    });
+    set_this_cpu(NO_CPU);
+    let mut findings = Vec::new();
+    if let Some(f) = bad_end(&outcome) {
+        findings.push(f);
+    } else if outcome.end == End::Finished && !kernel.has_findings() {
+        teardown(&shared);
+    }
+    findings.extend(kernel.take_findings().into_iter().map(|e| of_error(&e)));
+    let log = kernel.sanitizer().map(|s| s.events()).unwrap_or_default();
+    let events = if options.events { events::tell::<A>(scenario, &log, &names, &ops) } else { Vec::new() };
+    for f in &mut findings {
+        f.event = events.last().map(|e| e.seq);
+    }
+    let mut states: Vec<u64> =
+        kernel.sanitizer().map(|s| s.take_states().into_iter().collect()).unwrap_or_default();
+    states.sort_unstable();
+    let used = kernel.high_water();
+    kernel.halt();
+    drop(shared);
+    drop(kernel);
+    keep(ram, used);
+    Ok(RunResult { outcome, findings, events, states })
+}
+
+/// The grace-period thread: drives grace periods and runs callbacks until everybody else has ended.
+fn rcu<A: Arch>(shared: &Shared<A>) {
+    let k = &shared.kernel;
+    loop {
+        let news = k.rcu_news();
+        k.rcu_poll();
+        if shared.left.get() == 0 || k.has_findings() {
+            return;
+        }
+        k.rcu_wait(news, Duration::from_secs(1));
+    }
+}
+
+/// After the race: all callbacks, the end of every process, all callbacks again; then nothing may be left.
+fn teardown<A: Arch>(shared: &Shared<A>) {
+    let k = &shared.kernel;
+    k.set_failures(racewalk_mm::Failures::None);
+    k.rcu_barrier();
+    for cpu in 0..k.cpus().count() {
+        for mm in &shared.mms {
+            if mm.detach(cpu).is_err() {
+                return;
+            }
+        }
+    }
+    for mm in &shared.mms {
+        if mm.exit().is_err() {
+            return;
+        }
+    }
+    k.rcu_barrier();
+    if !k.has_findings() && k.shutdown().is_ok() {
+        k.check_leaks();
+    }
+}
+
+fn bad_end(outcome: &Outcome) -> Option<Finding> {
+    let tasks = |v: &[(String, racewalk_sched::Label)]| {
+        v.iter().map(|(t, l)| format!("{t} at {l}")).collect::<Vec<_>>().join(", ")
+    };
+    let (title, text) = match &outcome.end {
+        End::Finished | End::Cancelled => return None,
+        End::Deadlock(v) => ("deadlock".into(), tasks(v)),
+        End::Livelock(v) => ("livelock".into(), tasks(v)),
+        End::LostWakeup(t, l) => ("lost wakeup".into(), format!("{t} waits at {l} for what has come")),
+        End::Limit => ("the run did not end".into(), format!("after {} scheduling points", outcome.points)),
+        End::Panicked(t, m) => (format!("task {t} panicked"), m.clone()),
+    };
+    Some(Finding { rule: 28, title, text, event: None })
+}
+
+fn of_error(e: &MmError) -> Finding {
+    let text = e.to_string();
+    let rule = e.rule().unwrap_or(0);
+    let title = match e {
+        MmError::Found(r) => r.found.clone(),
+        _ => text.lines().next().unwrap_or(invariant(rule)).to_string(),
+    };
+    Finding { rule, title, text, event: None }
+}

@@ -1,0 +1,95 @@
+//! Page tables kept for a later split: `pgtable_trans_huge_deposit` and `_withdraw` (hosted-mm B.5), and the references
+//! that others take to pages of tables (F-22).
+
+use crate::arch::Arch;
+use crate::error::Result;
+use crate::layout;
+use crate::mm::Mm;
+use crate::page::word;
+use crate::pgtable::pmd_level;
+use racewalk_ram::{Kva, Paddr, Pfn, Vaddr};
+use racewalk_sched::point;
+use std::sync::atomic::Ordering::SeqCst;
+
+impl<A: Arch> Mm<A> {
+    /// Makes a table and deposits it with the PMD table of `va`: the list runs through the first two doublewords of the
+    /// tables; its head is the PMD page's `pmd_huge_pte`.
+    pub fn deposit_table(&self, va: Vaddr) -> Result<()> {
+        let _space = self.space.read("mmap_lock");
+        let k = self.kernel();
+        k.note((|| {
+            let pmd = k.pmd_alloc(self, va)?;
+            let table = k.pte_table_alloc(self.kva())?;
+            k.with_pmd_lock(pmd, |page| {
+                let head = k.kmem.pages.word(page, word::LRU_PREV)?;
+                let node = layout::direct(table);
+                match head.load(SeqCst) {
+                    0 => k.kmem.list_init(node)?,
+                    old => {
+                        k.kmem.list_init(node)?;
+                        k.kmem.list_add(node, Kva(old))?;
+                    }
+                }
+                head.store(node.0, SeqCst);
+                Ok(())
+            })
+        })())
+    }
+
+    /// Takes a deposited table back and frees it; false if there is none.
+    pub fn withdraw_table(&self, va: Vaddr) -> Result<bool> {
+        let _space = self.space.read("mmap_lock");
+        let k = self.kernel();
+        k.note((|| {
+            let Some(pmd) = k.pmd_offset(self, va)? else { return Ok(false) };
+            let taken = k.with_pmd_lock(pmd, |page| {
+                let head = k.kmem.pages.word(page, word::LRU_PREV)?;
+                let node = Kva(head.load(SeqCst));
+                if node.0 == 0 {
+                    return Ok(None);
+                }
+                let next = Kva(k.kmem.load(node, "a deposited table")?);
+                if next == node {
+                    head.store(0, SeqCst);
+                } else {
+                    head.store(next.0, SeqCst);
+                    k.kmem.list_del_init(node)?;
+                }
+                for i in 0..2 {
+                    k.kmem.store(Kva(node.0 + 8 * i), A::empty(pmd_level::<A>() + 1), "a page table")?;
+                }
+                Ok(Some(Paddr(node.0)))
+            })?;
+            let Some(table) = taken else { return Ok(false) };
+            k.pte_table_free(self.kva(), table)?;
+            Ok(true)
+        })())
+    }
+
+    /// A reference to the page of the table that hangs at `va`, as a walk over physical memory takes it: unless the page
+    /// has none.
+    pub fn get_table_page(&self, va: Vaddr) -> Result<Option<Pfn>> {
+        let k = self.kernel();
+        k.note((|| {
+            let Some(pmd) = k.pmd_offset(self, va)? else { return Ok(None) };
+            let Some(table) = A::next_table(pmd_level::<A>(), k.load_entry(pmd)?) else { return Ok(None) };
+            let page = k.kmem.pages.at(table)?;
+            point("page.get_unless_zero");
+            Ok(k.kmem.pages.try_get_page(page)?.then_some(page))
+        })())
+    }
+
+    /// Drops it. Whoever drops the last one frees the page.
+    pub fn put_table_page(&self, page: Pfn) -> Result<()> {
+        let k = self.kernel();
+        k.note((|| {
+            point("page.put");
+            if k.kmem.pages.put_testzero(page)? {
+                let found =
+                    format!("the last reference to page {:#x} of tables is a stranger's", page.paddr().0);
+                return k.broken_about(7, found, page.paddr());
+            }
+            Ok(())
+        })())
+    }
+}
