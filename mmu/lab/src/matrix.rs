@@ -44,6 +44,18 @@ pub enum Expectation {
     Open(String),
 }
 
+impl Expectation {
+    /// Whether what a campaign found is what was expected; `None` if nothing was. A finding of other invariants than
+    /// those of a `Caught` is not what was expected.
+    pub fn met(&self, found: &BTreeSet<u8>) -> Option<bool> {
+        match self {
+            Expectation::Caught(rules) => Some(rules.iter().any(|r| found.contains(r))),
+            Expectation::Silent => Some(found.is_empty()),
+            Expectation::NotApplicable(_) | Expectation::Open(_) => None,
+        }
+    }
+}
+
 /// A scenario's row.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Row {
@@ -279,6 +291,18 @@ mod tests {
             let about = scenario.forbid.is_empty() || rules.iter().any(|r| scenario.forbid.contains(r));
             assert!(about || rules.is_empty(), "{n}: none of {rules:?} is forbidden");
         }
+    }
+
+    #[test]
+    fn expectations_are_met_or_not() {
+        let found = |rules: &[u8]| rules.iter().copied().collect::<BTreeSet<_>>();
+        let caught = Expectation::Caught(vec![4, 10]);
+        assert_eq!(
+            [&[][..], &[5], &[10, 5]].map(|r| caught.met(&found(r))),
+            [Some(false), Some(false), Some(true)]
+        );
+        assert_eq!([&[][..], &[5]].map(|r| Expectation::Silent.met(&found(r))), [Some(true), Some(false)]);
+        assert_eq!(Expectation::Open("why".into()).met(&found(&[5])), None);
     }
 
     /// Seen to fail with the check of sound schemes left out.

@@ -37,8 +37,20 @@ impl Shard {
     /// All seeds.
     pub const WHOLE: Shard = Shard { index: 1, of: 1 };
 
+    /// Its first seed, if it has one.
+    fn first(self, range: &Range<u64>) -> Option<u64> {
+        let behind = range.start % self.of;
+        let wait = (self.index - 1 + self.of - behind) % self.of;
+        range.start.checked_add(wait).filter(|f| range.contains(f))
+    }
+
     fn seeds(self, range: &Range<u64>) -> impl Iterator<Item = u64> + use<> {
-        range.clone().filter(move |s| s % self.of == self.index - 1)
+        let end = range.end;
+        std::iter::successors(self.first(range), move |s| s.checked_add(self.of).filter(|s| *s < end))
+    }
+
+    fn count(self, range: &Range<u64>) -> u64 {
+        self.first(range).map_or(0, |f| (range.end - 1 - f) / self.of + 1)
     }
 }
 
@@ -53,7 +65,9 @@ impl FromStr for Shard {
     fn from_str(text: &str) -> Result<Shard, LabError> {
         let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
         match parts {
-            Some((index, of)) if (1..=of).contains(&index) => Ok(Shard { index, of }),
+            Some((index, of)) if of <= u32::MAX as u64 && (1..=of).contains(&index) => {
+                Ok(Shard { index, of })
+            }
             _ => Err(LabError::Plan {
                 found: format!("shard {text:?}"),
                 wanted: "I/N with I from 1 to N, such as 1/4".into(),
@@ -289,12 +303,8 @@ pub fn run(
     };
     let mut report = Report::new(plan.max_states);
     let start = Instant::now();
-    let mut at = Progress {
-        done: 0,
-        total: plan.shard.seeds(&plan.seeds).count() as u64,
-        found: 0,
-        elapsed: Duration::ZERO,
-    };
+    let mut at =
+        Progress { done: 0, total: plan.shard.count(&plan.seeds), found: 0, elapsed: Duration::ZERO };
     let mut seeds = plan.shard.seeds(&plan.seeds);
     // Batches grow until one takes about a tenth of a second: often enough for progress, and little is thrown away
     // when the first finding ends the campaign. Their size changes nothing in the report.

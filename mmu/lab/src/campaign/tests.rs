@@ -122,6 +122,26 @@ fn finds_the_lost_update_and_not_where_there_is_none() {
     assert!(plain.states.count() > locked.states.count());
 }
 
+/// Each seed is in one shard, and each shard knows how many it has. Seen to fail with `wait` left out of `first`.
+#[test]
+fn shards_divide_the_seeds() {
+    for range in [0..0, 0..1, 5..6, 3..100, u64::MAX - 10..u64::MAX] {
+        for of in 1..=12 {
+            let shards = (1..=of).map(|index| Shard { index, of });
+            let mut all: Vec<_> = shards
+                .flat_map(|s| {
+                    let seeds: Vec<_> = s.seeds(&range).collect();
+                    assert_eq!(s.count(&range), seeds.len() as u64, "{s} of {range:?}");
+                    assert!(seeds.iter().all(|x| x % of == s.index - 1), "{s} of {range:?}");
+                    seeds
+                })
+                .collect();
+            all.sort_unstable();
+            assert!(all.into_iter().eq(range.clone()), "{of} shards of {range:?}");
+        }
+    }
+}
+
 /// Seen to fail with a shard's index left out of account.
 #[test]
 fn shards_and_threads_make_the_same_whole() {

@@ -78,7 +78,7 @@ operations! {
     RetractIpi "retract-ipi" true Segment "A.5 KH-old" "Retracts the table as 6.1 does: mmap and i_mmap locks for writing, pmdp_collapse_flush, an IPI to all, pte_free at once.";
     Alloc "alloc" true Segment "B.1, B.4" "Makes a table and hooks it (pte_alloc); one that lost the race is freed at once.";
     Read "read" true Pages "A.8 W4, C.5" "Reads entries without a lock (pte_offset_map), as a walk along the file's VMAs does: i_mmap lock for reading.";
-    Lock "lock" true Pages "A.8 W5, C.5" "Reads entries under the table's lock (pte_offset_map_lock).";
+    Lock "lock" true Pages "A.8 W5, C.5" "Reads entries under the table's lock (pte_offset_map_lock), as a fault does: mmap lock for reading.";
     Gup "gup" true Pages "A.8 W3, C.3" "Gets the pages without a lock (gup_fast), interrupts off.";
     Refill "refill" true Pages "A.8 W2" "Refills the TLB in software (hash_page, the sparc64 miss handler), at trap level.";
     Walk "walk" true Pages "A.8 W1" "Translates by the CPU's own walker; a fault ends it.";

@@ -121,6 +121,10 @@ fn table_has_every_operation_once() {
     }
     assert!(table.contains("| `MM touch SEG:PAGES [load\\|store]` |"), "{table}");
     assert!(table.contains("| `switch MM` |"), "{table}");
+    assert!(
+        include_str!("../../../../docs/scenarios.md").contains(&table),
+        "docs/scenarios.md is to have:\n{table}"
+    );
 }
 
 fn pages() -> impl Strategy<Value = (u32, u32)> {
