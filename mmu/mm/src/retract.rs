@@ -2,7 +2,7 @@
 //! C.7).
 
 use crate::arch::Arch;
-use crate::error::Result;
+use crate::error::{MmError, Result};
 use crate::gather::Gather;
 use crate::mm::Mm;
 use crate::pgtable::pmd_level;
@@ -85,9 +85,13 @@ impl<A: Arch> Mm<A> {
         g.flush()
     }
 
-    /// Makes sure that a table hangs there: `pte_alloc`, with `mmap_lock` held for reading.
+    /// Makes sure that a table hangs there, as the first touch of a mapping does: `pte_alloc`, with `mmap_lock` held for
+    /// reading.
     pub fn alloc_table(&self, va: Vaddr) -> Result<()> {
-        let _space = self.space.read("mmap_lock");
+        let space = self.space.read("mmap_lock");
+        if space.vmas.find(va.0).is_none() {
+            return Err(MmError::UserFault { addr: va.0 });
+        }
         let k = self.kernel();
         k.note((|| {
             let pmd = k.pmd_alloc(self, va)?;

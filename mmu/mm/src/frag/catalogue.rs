@@ -167,13 +167,13 @@ pub const CATALOGUE: &[Row] = &[
     ),
     sound("ppc-jason-last-c", "PPC-jason-last-c", "call_rcu in every last pte_fragment_free", Selectable),
     sound(
-        "ppc-66",
+        "ppc-66-fixed",
         "PPC-66",
         "Active page, call_rcu on the last fragment; landed in 6.6, with the later fix",
         Selectable,
     ),
     flawed(
-        "ppc-66-destroy",
+        "ppc-66",
         "PPC-destroy",
         "the same before the fix of pte_frag_destroy",
         "F-21: freed with Active set",

@@ -29,10 +29,10 @@ pub(super) enum Variant {
     LastB,
     /// `ppc-jason-last-c`: every last free queues the page.
     LastC,
-    /// `ppc-66`: a deferred table makes the page Active; the last free of an Active page queues it.
+    /// `ppc-66-fixed`: a deferred table makes the page Active; the last free of an Active page queues it.
     V66,
-    /// `ppc-66-destroy`: the same before `pte_frag_destroy` learnt to clear Active (F-21).
-    V66Destroy,
+    /// `ppc-66`, as merged: the same before `pte_frag_destroy` learnt to clear Active (F-21).
+    V66AsMerged,
     /// `ppc-oldref`: the count is the page's own reference count, set when fragments are handed out (F-22).
     OldRef,
 }
@@ -91,7 +91,7 @@ impl Counter {
             }
             Variant::LastC => queue(0),
             Variant::LastB if deferred => queue(0),
-            Variant::V66 | Variant::V66Destroy
+            Variant::V66 | Variant::V66AsMerged
                 if k.kmem.pages.clear_flag(page, flag::ACTIVE)? & flag::ACTIVE != 0 =>
             {
                 queue(0)
@@ -136,7 +136,7 @@ impl<A: Arch> Frag<A> for Counter {
                 }
                 Ok(())
             }
-            Variant::V66 | Variant::V66Destroy => {
+            Variant::V66 | Variant::V66AsMerged => {
                 point("frag.set_active");
                 k.kmem.pages.set_flag(page, flag::ACTIVE)?;
                 self.give(k, table, true, BY)

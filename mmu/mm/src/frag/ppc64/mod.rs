@@ -22,8 +22,8 @@ pub(crate) fn of<A: Arch>(scheme: Scheme) -> Option<Box<dyn Frag<A>>> {
         "ppc-jason-last-a" => counter(Variant::LastA),
         "ppc-jason-last-b" => counter(Variant::LastB),
         "ppc-jason-last-c" => counter(Variant::LastC),
-        "ppc-66" => counter(Variant::V66),
-        "ppc-66-destroy" => counter(Variant::V66Destroy),
+        "ppc-66-fixed" => counter(Variant::V66),
+        "ppc-66" => counter(Variant::V66AsMerged),
         "ppc-oldref" => counter(Variant::OldRef),
         // A page of its own for every table wants pages no larger than a table.
         "gen-defer" if super::ppc64::fragments::pieces::<A>() == 1 => whole::of(scheme),

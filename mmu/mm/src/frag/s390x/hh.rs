@@ -123,6 +123,20 @@ impl Hh {
         done(byte)
     }
 
+    /// Queues the page for the callback of a half.
+    fn queue(&self, k: &K, page: Pfn, half: u8) -> Result<()> {
+        let head = match self.variant {
+            // A page that is listed while a half waits needs a head that does not overlay its list.
+            Variant::HhTail => {
+                let o = k.kmem.type_safe.alloc("an rcu_head")?;
+                k.kmem.type_safe.words(o)?[HEAD_PAGE].store(page.paddr().0, SeqCst);
+                Kva(o.0 + 8)
+            }
+            _ => Pages::lru(page),
+        };
+        k.call_rcu(head, RcuFunc::Scheme(half))
+    }
+
     /// Whether a page behind the first could be used: what the allocator passes over (F-26).
     fn passed_over(&self, k: &K, head: Kva) -> Result<Option<Pfn>> {
         for node in k.kmem.list_nodes(head, 4096)? {
@@ -138,6 +152,8 @@ impl Hh {
 
 /// Word of a type-safe object: its lock. Words 1 and 2 are the list's head.
 const LIST_LOCK: usize = 3;
+/// Word of a type-safe object that is an `rcu_head`: its page. Words 1 and 2 are the head.
+const HEAD_PAGE: usize = 3;
 
 impl Frag<S390x> for Hh {
     fn mm_init(&self, k: &K, mm: Kva) -> Result<()> {
@@ -217,7 +233,7 @@ impl Frag<S390x> for Hh {
         let bits = if self.variant == Variant::OneBit { A | H } else { A | P | H };
         let byte = self.retire(k, mm.kva(), table, bits, "pte_free_defer")?;
         if byte & HH != HH {
-            return k.call_rcu(Pages::lru(page), RcuFunc::Scheme(bit as u8));
+            return self.queue(k, page, bit as u8);
         }
         Ok(())
     }
@@ -233,13 +249,21 @@ impl Frag<S390x> for Hh {
         if which > 1 {
             return broken(4, format!("callback {which} of a page of halves"));
         }
-        let (page, bit) = (k.kmem.pages.frame_of(head, 8)?, which as u32);
+        let bit = which as u32;
+        let page = match self.variant {
+            Variant::HhTail => {
+                let page = k.kmem.type_safe.words(head)?[HEAD_PAGE].load(SeqCst);
+                k.kmem.type_safe.free(Kva(head.0 - 8))?;
+                k.kmem.pages.at(Paddr(page))?
+            }
+            _ => k.kmem.pages.frame_of(head, 8)?,
+        };
         let bits = if self.variant == Variant::OneBit { H | P } else { H };
         let byte = change(k, page, bits << bit, self.legal(), BY)?;
         // As posted, the mask meets the low bits of the counter: one reference.
         let tested = if self.variant == Variant::V2 { k.kmem.pages.refcount(page)? as u8 } else { byte };
         if tested & HH != 0 {
-            k.call_rcu(head, RcuFunc::Scheme(1 - which))?;
+            self.queue(k, page, 1 - which)?;
         }
         self.finish(k, page, bit, BY)
     }
