@@ -5,7 +5,7 @@ use crate::arch::Arch;
 use crate::error::Result;
 use crate::layout;
 use crate::mm::Mm;
-use crate::page::word;
+use crate::page::{FrameKind, word};
 use crate::pgtable::pmd_level;
 use racewalk_ram::{Kva, Paddr, Pfn, Vaddr};
 use racewalk_sched::point;
@@ -15,7 +15,7 @@ impl<A: Arch> Mm<A> {
     /// Makes a table and deposits it with the PMD table of `va`: the list runs through the first two doublewords of the
     /// tables; its head is the PMD page's `pmd_huge_pte`.
     pub fn deposit_table(&self, va: Vaddr) -> Result<()> {
-        let _space = self.space.read("mmap_lock");
+        let _space = self.mmap_read();
         let k = self.kernel();
         k.note((|| {
             let pmd = k.pmd_alloc(self, va)?;
@@ -38,7 +38,7 @@ impl<A: Arch> Mm<A> {
 
     /// Takes a deposited table back and frees it; false if there is none.
     pub fn withdraw_table(&self, va: Vaddr) -> Result<bool> {
-        let _space = self.space.read("mmap_lock");
+        let _space = self.mmap_read();
         let k = self.kernel();
         k.note((|| {
             let Some(pmd) = k.pmd_offset(self, va)? else { return Ok(false) };
@@ -66,17 +66,16 @@ impl<A: Arch> Mm<A> {
         })())
     }
 
-    /// A reference to the page of the table that hangs at `va`, as a walk over physical memory takes it: unless the page
-    /// has none.
-    pub fn get_table_page(&self, va: Vaddr) -> Result<Option<Pfn>> {
+    /// A reference to the page that was last allocated for tables, as a walk over physical memory takes it: whether it is
+    /// hooked already or not, unless the page has no reference.
+    pub fn get_table_page(&self) -> Result<Option<Pfn>> {
         let k = self.kernel();
-        k.note((|| {
-            let Some(pmd) = k.pmd_offset(self, va)? else { return Ok(None) };
-            let Some(table) = A::next_table(pmd_level::<A>(), k.load_entry(pmd)?) else { return Ok(None) };
-            let page = k.kmem.pages.at(table)?;
-            point("page.get_unless_zero");
-            Ok(k.kmem.pages.try_get_page(page)?.then_some(page))
-        })())
+        point("page.get_unless_zero");
+        let page = Pfn(k.last_table_page.load(SeqCst));
+        if page.0 == 0 || k.kmem.pages.kind(page)? != FrameKind::PteTables {
+            return Ok(None);
+        }
+        k.note(k.kmem.pages.try_get_page(page)).map(|got| got.then_some(page))
     }
 
     /// Drops it. Whoever drops the last one frees the page.

@@ -110,7 +110,7 @@ impl<A: Arch> Mm<A> {
 
     fn fault_step(&self, va: u64, need: Need) -> Result<Step> {
         let k = self.kernel();
-        let space = self.space.read("mmap_lock");
+        let space = self.mmap_read();
         let Some(vma) = space.vmas.find(va) else {
             let stack = space.vmas.find_or_next(va).is_some_and(|v| v.flags.contains(VmFlags::GROWSDOWN));
             return Ok(if stack && va < A::TASK_SIZE {
@@ -302,7 +302,7 @@ impl<A: Arch> Mm<A> {
     }
 
     fn grow_stack(&self, va: u64) -> Result<(), &'static str> {
-        let mut space = self.space.write("mmap_lock");
+        let mut space = self.mmap_write();
         let Space { vmas, .. } = &mut *space;
         let Some(v) = vmas.find_or_next(va) else { return Err("nothing is mapped there") };
         if va >= v.start {

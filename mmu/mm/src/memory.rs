@@ -10,7 +10,7 @@ use crate::slab::{Slab, TypeSafe};
 use crate::stats::Stats;
 use racewalk_ram::{Kva, Paddr, Pfn, Ram, Vaddr};
 use racewalk_sched::{controlled, point};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, PoisonError};
 
 /// Memory and its books.
@@ -21,6 +21,8 @@ pub struct Memory {
     pub(crate) kmem: Kmem,
     pub(crate) buddy: Buddy,
     pub(crate) stats: Stats,
+    /// The page that was last allocated for PTE tables.
+    pub(crate) last_table_page: AtomicU64,
     // A host lock, held for one operation.
     findings: std::sync::Mutex<Vec<MmError>>,
     found: AtomicBool,
@@ -48,6 +50,7 @@ impl Memory {
             },
             buddy: Buddy::new(reserved, frames, order, cpus),
             stats: Stats::default(),
+            last_table_page: AtomicU64::new(0),
             findings: Default::default(),
             found: AtomicBool::new(false),
             page_shift,

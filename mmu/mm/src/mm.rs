@@ -8,6 +8,7 @@ use crate::kernel::Kernel;
 use crate::sanitizer::Give;
 use crate::vma::VmaTree;
 use racewalk_ram::{Kva, Paddr};
+use racewalk_sched::lock::{ReadGuard, WriteGuard};
 use racewalk_sched::{RwLock, point, this_cpu};
 use racewalk_walk::s390x::Asce;
 use std::sync::Arc;
@@ -150,6 +151,22 @@ impl<A: Arch> Mm<A> {
     pub fn context(&self) -> &A::Context {
         &self.context
     }
+    /// `mmap_read_lock`.
+    pub(crate) fn mmap_read(&self) -> ReadGuard<'_, Space> {
+        self.kernel.sleeping(|| self.space.read("mmap_lock"))
+    }
+    /// `mmap_write_lock`.
+    pub(crate) fn mmap_write(&self) -> WriteGuard<'_, Space> {
+        self.kernel.sleeping(|| self.space.write("mmap_lock"))
+    }
+    /// `i_mmap_lock_read`.
+    pub(crate) fn i_mmap_read(&self) -> ReadGuard<'_, Vec<(u64, u64)>> {
+        self.kernel.sleeping(|| self.unlinked.read("i_mmap"))
+    }
+    /// `i_mmap_lock_write`.
+    pub(crate) fn i_mmap_write(&self) -> WriteGuard<'_, Vec<(u64, u64)>> {
+        self.kernel.sleeping(|| self.unlinked.write("i_mmap"))
+    }
     /// Its top table.
     pub(crate) fn pgd(&self) -> Paddr {
         self.pgd
@@ -201,7 +218,7 @@ impl<A: Arch> Mm<A> {
     }
 
     fn exit_mmap(&self) -> Result<()> {
-        let mut space = self.space.write("mmap_lock");
+        let mut space = self.mmap_write();
         let vmas = space.vmas.remove(0, A::TASK_SIZE);
         let mut g = Gather::new(&self.kernel, self);
         self.unmap_vmas(&mut g, &vmas, 0, A::TASK_SIZE, true)?;

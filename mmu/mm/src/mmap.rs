@@ -141,7 +141,7 @@ impl<A: Arch> Mm<A> {
             }
             (None, false) => return sys(OP, Errno::ENODEV, "the file cannot be mapped"),
         };
-        let mut space = self.space.write("mmap_lock");
+        let mut space = self.mmap_write();
         if space.vmas.len() > self.kernel().config().max_map_count {
             return sys(OP, Errno::ENOMEM, "too many mappings");
         }
@@ -209,7 +209,7 @@ impl<A: Arch> Mm<A> {
         file: Arc<FileObject>,
         name: &'static str,
     ) -> Result<()> {
-        let mut space = self.space.write("mmap_lock");
+        let mut space = self.mmap_write();
         let end = addr
             .checked_add(len)
             .filter(|&e| e <= A::TASK_SIZE && (addr | len) & Self::IN_PAGE == 0 && len != 0);
@@ -225,7 +225,7 @@ impl<A: Arch> Mm<A> {
     /// Maps the stack, which ends at the top of the address space and grows from `size` bytes to the limit. Returns
     /// the address behind it.
     pub fn map_stack(&self, size: u64) -> Result<u64> {
-        let mut space = self.space.write("mmap_lock");
+        let mut space = self.mmap_write();
         let size = page_align::<A>(size.max(Self::PAGE)).filter(|&s| s <= self.kernel().config().stack_limit);
         let Some(size) = size else { return sys("map stack", Errno::ENOMEM, "larger than the limit") };
         if space.vmas.any(A::TASK_SIZE - size, A::TASK_SIZE) {
@@ -295,7 +295,7 @@ impl<A: Arch> Mm<A> {
         match page_align::<A>(len) {
             None | Some(0) => sys(OP, Errno::EINVAL, "length zero"),
             Some(len) => {
-                let mut space = self.space.write("mmap_lock");
+                let mut space = self.mmap_write();
                 let r = self.do_munmap(&mut space, addr, len);
                 self.kernel().note(r)
             }
@@ -322,7 +322,7 @@ impl<A: Arch> Mm<A> {
         }
         let end = page_align::<A>(len).and_then(|l| addr.checked_add(l)).filter(|&e| e > addr);
         let Some(end) = end else { return sys(OP, Errno::ENOMEM, "the length overflows") };
-        let mut space = self.space.write("mmap_lock");
+        let mut space = self.mmap_write();
         let mut at = addr;
         while at < end {
             let Some(v) = space.vmas.find(at) else { return sys(OP, Errno::ENOMEM, "a part is not mapped") };
@@ -348,7 +348,7 @@ impl<A: Arch> Mm<A> {
 
     /// Where the heap begins: behind the program's data. Rounded up to a page.
     pub fn set_brk_start(&self, addr: u64) {
-        let mut space = self.space.write("mmap_lock");
+        let mut space = self.mmap_write();
         space.start_brk = (addr + Self::IN_PAGE) & !Self::IN_PAGE;
         space.brk = space.start_brk;
     }
@@ -359,7 +359,7 @@ impl<A: Arch> Mm<A> {
     }
 
     fn do_brk(&self, addr: u64) -> Result<u64> {
-        let mut space = self.space.write("mmap_lock");
+        let mut space = self.mmap_write();
         let old = space.brk;
         if addr < space.start_brk {
             return Ok(old);
@@ -423,7 +423,7 @@ impl<A: Arch> Mm<A> {
         if addr == end {
             return Ok(());
         }
-        let space = self.space.read("mmap_lock");
+        let space = self.mmap_read();
         let mut at = addr;
         let mut hole = false;
         let mut g = Gather::new(self.kernel(), self);
@@ -464,7 +464,7 @@ impl<A: Arch> Mm<A> {
         if flags & mremap::DONTUNMAP != 0 {
             return Err(MmError::NotModelled { what: "MREMAP_DONTUNMAP".into(), errno: Errno::EINVAL });
         }
-        let mut space = self.space.write("mmap_lock");
+        let mut space = self.mmap_write();
         if space.vmas.find(addr).is_none() {
             return sys(OP, Errno::EFAULT, "nothing is mapped there");
         }
@@ -565,10 +565,10 @@ impl<A: Arch> Mm<A> {
             space.vmas.find(start).is_some_and(|v| v.end >= end && v.is_shared())
         };
         if !self.kernel().frag.defers() {
-            let space = self.space.write("mmap_lock");
+            let space = self.mmap_write();
             return if inside(&space) { self.retract_alone(start) } else { Ok(false) };
         }
-        let space = self.space.read("mmap_lock");
+        let space = self.mmap_read();
         if inside(&space) { self.retract_linked(start) } else { Ok(false) }
     }
 
@@ -595,7 +595,7 @@ impl<A: Arch> Mm<A> {
         let Some(end) = end else { return sys(OP, Errno::ENOMEM, "the length overflows") };
         let mut pieces = Vec::new();
         let whole = {
-            let space = self.space.read("mmap_lock");
+            let space = self.mmap_read();
             for v in space.vmas.overlapping(addr, end).filter(|v| v.is_shared()) {
                 if let Contents::Object { file, .. } = &v.contents {
                     let (from, to) = (v.start.max(addr), v.end.min(end));
@@ -623,7 +623,7 @@ impl<A: Arch> Mm<A> {
     }
 
     fn do_truncate(&self, object: &Arc<FileObject>, pages: u64) -> Result<()> {
-        let space = self.space.read("mmap_lock");
+        let space = self.mmap_read();
         let mut g = Gather::new(self.kernel(), self);
         for v in space.vmas.iter() {
             let Contents::Object { file, pgoff } = &v.contents else { continue };
@@ -642,7 +642,7 @@ impl<A: Arch> Mm<A> {
             return sys("mincore", Errno::EINVAL, "the address is not a multiple of the page size");
         }
         let Some(end) = end else { return sys("mincore", Errno::ENOMEM, "beyond the address space") };
-        let space = self.space.read("mmap_lock");
+        let space = self.mmap_read();
         if !space.vmas.all(addr, end) {
             return sys("mincore", Errno::ENOMEM, "a part is not mapped");
         }

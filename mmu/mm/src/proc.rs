@@ -42,13 +42,13 @@ fn line(space: &Space, v: &Vma) -> String {
 impl<A: Arch> Mm<A> {
     /// The text of `/proc/self/maps`.
     pub fn maps(&self) -> String {
-        let space = self.space.read("mmap_lock");
+        let space = self.mmap_read();
         space.vmas.iter().map(|v| line(&space, v)).collect()
     }
 
     /// Says what is at an address, or what is near it.
     pub fn describe(&self, addr: u64) -> String {
-        let space = self.space.read("mmap_lock");
+        let space = self.mmap_read();
         let text = |v: &Vma| line(&space, v).split_whitespace().collect::<Vec<_>>().join(" ");
         match (space.vmas.find(addr), space.vmas.prev(addr), space.vmas.find_or_next(addr)) {
             (Some(v), ..) => format!("{addr:#x} is {:#x} bytes into {}", addr - v.start, text(v)),

@@ -211,6 +211,20 @@ impl<A: Arch> Kernel<A> {
         }
     }
 
+    /// Runs `take`, which takes a lock that sleeps: the CPU is quiescent meanwhile, as it is when it runs somebody else.
+    pub(crate) fn sleeping<R>(&self, take: impl FnOnce() -> R) -> R {
+        let cpu = this_cpu();
+        let hosted = cpu < self.cpus.count() && self.cpus.rcu_counter(cpu).load(SeqCst) & 1 == 1;
+        if hosted {
+            self.cpus.exit_kernel(cpu);
+        }
+        let r = take();
+        if hosted {
+            self.cpus.enter_kernel(cpu);
+        }
+        r
+    }
+
     /// Queues `func` for the head at `head`, to run after a grace period. A head that is queued already is
     /// invariant 4 of hosted-mm D.
     pub(crate) fn call_rcu(&self, head: Kva, func: RcuFunc) -> Result<()> {

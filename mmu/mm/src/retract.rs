@@ -19,7 +19,7 @@ impl<A: Arch> Drop for Unlinked<'_, A> {
     fn drop(&mut self) {
         // A space that exits has no mappings any more; one that was cancelled stays as it is.
         if !std::thread::panicking() {
-            let mut u = self.mm.unlinked.write("i_mmap");
+            let mut u = self.mm.i_mmap_write();
             if let Some(i) = u.iter().position(|&r| r == self.range) {
                 u.swap_remove(i);
             }
@@ -31,14 +31,14 @@ impl<A: Arch> Mm<A> {
     /// `unlink_file_vma`: waits for walkers that came by the object, and lets no new ones in.
     pub(crate) fn unlink(&self, start: u64, end: u64) -> Unlinked<'_, A> {
         let range = (start, end);
-        self.unlinked.write("i_mmap").push(range);
+        self.i_mmap_write().push(range);
         Unlinked { mm: self, range }
     }
 
     /// Runs `f` as a walk along an object's mappings does: with `i_mmap` held for reading, if the mapping at `va` is
     /// still linked.
     pub(crate) fn by_object<R>(&self, va: Vaddr, f: impl FnOnce() -> Result<R>) -> Result<Option<R>> {
-        let unlinked = self.unlinked.read("i_mmap");
+        let unlinked = self.i_mmap_read();
         if unlinked.iter().any(|r| (r.0..r.1).contains(&va.0)) {
             return Ok(None);
         }
@@ -59,7 +59,7 @@ impl<A: Arch> Mm<A> {
     /// The way of Linux 6.1: `mmap_lock` and `i_mmap` for writing, a cross call, `pte_free`.
     pub fn retract_by_ipi(&self, va: Vaddr) -> Result<bool> {
         let start = va.0 & !(A::LEVELS[pmd_level::<A>()].span() - 1);
-        let _space = self.space.write("mmap_lock");
+        let _space = self.mmap_write();
         self.kernel().note(self.retract_alone(start))
     }
 
@@ -73,7 +73,7 @@ impl<A: Arch> Mm<A> {
 
     /// With `mmap_lock` held for writing.
     pub(crate) fn retract_alone(&self, start: u64) -> Result<bool> {
-        let _unlinked = self.unlinked.write("i_mmap");
+        let _unlinked = self.i_mmap_write();
         self.unmap_segment(start)?;
         self.kernel().retract_table(self, start, false)
     }
@@ -88,7 +88,7 @@ impl<A: Arch> Mm<A> {
     /// Makes sure that a table hangs there, as the first touch of a mapping does: `pte_alloc`, with `mmap_lock` held for
     /// reading.
     pub fn alloc_table(&self, va: Vaddr) -> Result<()> {
-        let space = self.space.read("mmap_lock");
+        let space = self.mmap_read();
         if space.vmas.find(va.0).is_none() {
             return Err(MmError::UserFault { addr: va.0 });
         }
@@ -102,7 +102,7 @@ impl<A: Arch> Mm<A> {
     /// Takes all pages of the segment away, as `MADV_DONTNEED` does; its table stays.
     pub fn zap_segment(&self, va: Vaddr) -> Result<()> {
         let start = va.0 & !(A::LEVELS[pmd_level::<A>()].span() - 1);
-        let _space = self.space.read("mmap_lock");
+        let _space = self.mmap_read();
         self.kernel().note(self.unmap_segment(start))
     }
 }

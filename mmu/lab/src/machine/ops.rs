@@ -119,7 +119,7 @@ impl<'a, A: Arch> Cpu<'a, A> {
             Verb::Deposit => mm.deposit_table(va),
             Verb::Withdraw => mm.withdraw_table(va).map(drop),
             Verb::GetPage => {
-                let p = mm.get_table_page(va)?;
+                let p = mm.get_table_page()?;
                 self.got.push((op.mm, n, p));
                 Ok(())
             }

@@ -108,6 +108,7 @@ impl<A: Arch> Kernel<A> {
         let page = self.alloc(0, Gfp::Kernel, FrameKind::PteTables, "page tables")?;
         let pages = &self.kmem.pages;
         pages.set_flag(page, flag::TABLE)?;
+        self.last_table_page.store(page.0, SeqCst);
         pages.word(page, word::PT_MM)?.store(mm.0, SeqCst);
         lockword::init(pages.word(page, word::PTL)?);
         self.fill_table(page.paddr(), self.page_size(), A::empty(A::LEVELS.len() - 1))?;

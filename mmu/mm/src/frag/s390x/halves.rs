@@ -79,7 +79,11 @@ pub(super) fn under<R>(word: &AtomicU64, label: &'static str, f: impl FnOnce() -
 
 /// Runs `f` under `mm->context.lock`.
 pub(super) fn locked<R>(k: &K, mm: Kva, f: impl FnOnce() -> Result<R>) -> Result<R> {
-    under(&k.kmem.slab.object(mm)?[mmw::LOCK], "context.lock", f)
+    under(&k.kmem.slab.object(mm)?[mmw::LOCK], "context.lock", || {
+        // The space may have gone while we waited.
+        k.kmem.slab.object(mm)?;
+        f()
+    })
 }
 
 /// The head of `mm->context.pgtable_list`.

@@ -25,7 +25,8 @@ pub(super) enum Variant {
     MmLock,
     /// `s390-v2+1`: lock and list in an object of a type-safe cache, looked at again under its lock.
     Plus1,
-    /// `s390-hhtail`: pages with a waiting half go to the end of the list; the allocator looks at the first only (F-26).
+    /// `s390-hhtail`: pages with a waiting half go to the end of the list and stay there; the allocator looks at the
+    /// first only (F-26).
     HhTail,
     /// `s390-1bit`: one bit at a time for each half: A, then H, then P.
     OneBit,
@@ -86,10 +87,10 @@ impl Hh {
             if byte & AA != 0 {
                 if !waiting {
                     k.kmem.list_add(node, head)?;
-                } else if self.variant == Variant::HhTail && byte & HH != 0 {
+                } else if self.variant == Variant::HhTail {
                     k.kmem.list_add_tail(node, head)?;
                 }
-            } else if old & (HH | PP) == 0 || self.variant == Variant::HhTail && old & HH != 0 {
+            } else if old & (HH | PP) == 0 || self.variant == Variant::HhTail && old & AA != AA {
                 // Exactly one A and nothing waiting: it was listed.
                 k.kmem.list_del_init(node)?;
             }
@@ -110,13 +111,10 @@ impl Hh {
         let _rcu = (self.variant == Variant::Plus1).then(|| k.rcu_read_lock());
         let byte = self.listed(k, owner, |head| {
             let byte = change(k, page, P << bit, self.legal(), by)?;
-            let node = Pages::lru(page);
-            if byte & AA != 0 && self.variant == Variant::HhTail {
-                k.kmem.list_del_init(node)?;
-            }
             // Looked at again: somebody may have freed the other half meanwhile.
-            if byte & AA != 0 && byte & (HH | PP) == 0 {
-                k.kmem.list_add(node, head)?;
+            let usable = byte & AA != 0 && byte & (HH | PP) == 0;
+            if usable && self.variant != Variant::HhTail {
+                k.kmem.list_add(Pages::lru(page), head)?;
             }
             Ok(byte)
         })?;
