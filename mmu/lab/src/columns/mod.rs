@@ -38,7 +38,7 @@ impl Row {
 }
 
 impl Columns {
-    /// Columns of these events. Control characters are shown as dots.
+    /// Columns of these events. What cannot be printed is shown as dots.
     pub fn of(events: &[Event]) -> Columns {
         let mut events: Vec<_> = events.iter().collect();
         events.sort_by_key(|e| e.seq);
@@ -68,6 +68,13 @@ impl Columns {
     }
 }
 
+/// Control characters, those that turn the direction of text, and what XML does not allow.
+fn unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || c as u32 & 0xfffe == 0xfffe
+}
+
 fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '.' } else { c }).collect()
+    text.chars().map(|c| if unprintable(c) { '.' } else { c }).collect()
 }

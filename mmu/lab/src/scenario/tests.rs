@@ -69,6 +69,7 @@ fn errors_say_where_and_what() {
     }
 }
 
+/// Seen to fail with `without` leaving the walker, or the operation, where it is.
 #[test]
 fn example_of_the_documentation() {
     let text = "title    One rcu_head, two tables
@@ -102,8 +103,15 @@ fail   nowait nth 1
     let shorter = s.without(Location::Walker(0)).unwrap_or_else(|| panic!("the walker can go"));
     assert_eq!(shorter.walkers.len(), 0);
     assert_eq!(s.without(Location::Walker(1)), None);
+    let shorter = s.without(Location::Op { program: 1, op: 0 }).unwrap_or_else(|| panic!("the read can go"));
+    assert_eq!((shorter.ops(), shorter.op_text(&shorter.programs[1].ops[0])), (4, "switch A".into()));
+    let pair = format!("{SMALL}cpu 0\n  A get-page seg0\n  A put-page seg0\n");
+    let pair = Scenario::parse("x", &pair).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(pair.without(Location::Op { program: 0, op: 0 }), None, "the put has nothing to put then");
+    assert!(pair.without(Location::Op { program: 0, op: 1 }).is_some());
 }
 
+/// Seen to fail with a reference changed in the table of operations only.
 #[test]
 fn table_has_every_operation_once() {
     let table = op::table();
