@@ -4,7 +4,7 @@
 //! empties the buffer. When a store leaves by itself is the schedule's choice: a background task for each CPU
 //! ([`StoreBuffers::spawn_drains`]). Without them, and in free mode, everything goes straight to memory.
 //!
-//! Who waits for a store must be woken after it has left: [`StoreBuffers::fence`] before [`wake`](crate::wake).
+//! Who waits for a store must be woken after it has left: [`StoreBuffers::fence`] before [`wake`].
 
 use crate::controlled::spawn_background;
 use crate::{point, wait_while, wake};
