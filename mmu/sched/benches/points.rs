@@ -4,6 +4,7 @@ use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use racewalk_sched::controlled::{Config, End, Pct, Policy, Random, RoundRobin, Stay, run, spawn};
 use racewalk_sched::point;
+use racewalk_sched::search::{Order, SearchConfig, explore};
 
 fn main() {
     divan::main();
@@ -57,13 +58,29 @@ fn short_run(b: Bencher) {
     });
 }
 
-/// In free mode: a thousand points.
+/// All 1 + 12³ states of three tasks with ten points each. Items are states.
+#[divan::bench(args = [Order::DepthFirst, Order::BreadthFirst])]
+fn search(b: Bencher, order: Order) {
+    let mut config = SearchConfig::default();
+    config.order = order;
+    b.counter(ItemsCount::new(1 + 12u64.pow(3))).bench_local(|| {
+        let main = || {
+            for name in ["a", "b", "c"] {
+                spawn(name, || (0..10).for_each(|_| point("nothing")));
+            }
+        };
+        let s = explore(config, || 0, main);
+        assert!(s.complete && s.states == 1 + 12u64.pow(3));
+    });
+}
+
+/// A point in free mode, in a function that is not inlined: the flag is read each time.
 #[divan::bench]
 fn free(b: Bencher) {
-    b.counter(ItemsCount::new(1000u64)).bench_local(|| {
-        for i in 0..1000 {
-            black_box(i);
-            point("nothing");
-        }
-    });
+    #[inline(never)]
+    fn one(n: u64) {
+        point("nothing");
+        black_box(n);
+    }
+    b.counter(ItemsCount::new(1000u64)).bench_local(|| (0..1000).for_each(one));
 }

@@ -330,8 +330,7 @@ mod tests {
         (0..n).any(|s| ends(&run(Config::default(), &mut Random::new(s), main).end))
     }
 
-    /// The setter forgets to wake: seen to be a deadlock, and the deadlock of the second to be a lost wakeup, before
-    /// waiting tasks were asked once more.
+    /// The setter forgets to wake. Seen to fail when waiting tasks are not asked once more.
     #[test]
     fn a_lost_wakeup_is_no_deadlock() {
         fn flag(wakes: bool) {
@@ -378,7 +377,8 @@ mod tests {
             }
         });
         assert_eq!(out.end, End::Livelock(vec![("a".into(), "a.spin"), ("b".into(), "b.spin")]));
-        assert!(out.points < 2 * 20_000 + 20_000 / 2, "{}", out.points);
+        // A third of the points are the walker's, which do not count.
+        assert!((29_900..30_200).contains(&out.points), "{}", out.points);
     }
 
     /// They look like it: one computes and says so, one waits for a task that its policy starves, one ends within the
@@ -438,7 +438,7 @@ mod tests {
         assert_eq!(out.preemptions[0], Preemption { at: 1, task: 1 });
     }
 
-    /// What waits in the background ends when the others have; seen to end in a panic of the runtime before.
+    /// What waits in the background ends when the others have. Seen to fail with nobody told.
     #[test]
     fn background_tasks_may_wait() {
         let ended = Rc::new(std::cell::Cell::new(false));

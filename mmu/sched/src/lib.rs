@@ -20,6 +20,10 @@ mod rng;
 mod runtime;
 pub mod schedule;
 pub mod schedule_file;
+pub mod search;
+pub mod shrink;
+pub mod tso;
+pub mod verify;
 
 pub use lock::{Lock, LockGuard, Mutex, MutexGuard, RwLock};
 

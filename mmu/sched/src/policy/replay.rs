@@ -49,6 +49,12 @@ impl<P: Policy> Policy for Replay<P> {
         self.next(at.runnable).or_else(|| self.then.decide(at))
     }
     fn pick(&mut self, n: u32, label: Label) -> u32 {
+        // Values that a task takes while it goes on follow its `Until`.
+        if let Some([until, value]) = self.schedule.choices.get_mut(self.at..self.at + 2)
+            && let (Choice::Until(_), Choice::Value(_)) = (Choice::of(*until), Choice::of(*value))
+        {
+            std::mem::swap(until, value);
+        }
         match self.schedule.choices.get(self.at).map(|&c| Choice::of(c)) {
             Some(Choice::Value(v)) if v < n => {
                 self.at += 1;
