@@ -132,15 +132,14 @@ impl Kmem {
 
     /// Unlinks a node and makes it an empty list; harmless on an unlinked node.
     pub(crate) fn list_del_init(&self, node: Kva) -> Result<()> {
-        if let Some(s) = &self.sanitizer {
-            s.list_del(node)?;
-        }
         let (next, prev) = (self.next(node)?, self.prev(node)?);
         if self.prev(next)? != node || self.next(prev)? != node {
             return broken(14, format!("list node {node:?} is not linked both ways"));
         }
         self.link(prev, next)?;
-        self.list_init(node)
+        self.list_init(node)?;
+        // Only now is the node's memory out of use.
+        self.sanitizer.as_ref().map_or(Ok(()), |s| s.list_del(node))
     }
 
     /// The nodes of a list, at most `limit` (more is invariant 14).

@@ -57,7 +57,7 @@ impl<A: Arch> Names<A> {
         }
     }
     fn head(&self, head: Kva) -> String {
-        match racewalk_mm::layout::place(head, u64::MAX >> 12, "a head") {
+        match racewalk_mm::layout::place(head, 1 << 28, "a head") {
             Ok(racewalk_mm::layout::Place::Record { pfn, .. }) => self.page(pfn),
             Ok(racewalk_mm::layout::Place::Direct(at)) => match self.tables.get(&at.0) {
                 Some(t) => t.clone(),
