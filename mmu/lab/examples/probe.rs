@@ -29,5 +29,12 @@ fn main() {
         }
     }
     let e = t.elapsed().as_secs_f64();
-    println!("{} {}: {found}/{count} found, {:.0} schedules/s, {:.2} M points/s, {:.1} points a run", a[1], a[2], count as f64 / e, points as f64 / e / 1e6, points as f64 / count as f64);
+    println!(
+        "{} {}: {found}/{count} found, {:.0} schedules/s, {:.2} M points/s, {:.1} points a run",
+        a[1],
+        a[2],
+        count as f64 / e,
+        points as f64 / e / 1e6,
+        points as f64 / count as f64
+    );
 }

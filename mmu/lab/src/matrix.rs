@@ -322,7 +322,7 @@ mod tests {
             (format!("{head}{row}silent=[\"good\",\"good\"]"), "two cells for good"),
             (format!("{head}{row}silent=[\"good\",\"other\"]"), "a cell for other; wanted none"),
             (format!("{head}{row}caught.good=[4]"), "good caught; wanted another expectation"),
-            (format!("{head}{row}caught.good=[24]"), "good caught by [24]"),
+            (format!("{head}{row}caught.good=[29]"), "good caught by [29]"),
             (format!("{head}{row}not-applicable.why=[\"good\"]"), "reason \"why\"; wanted one of no-defer"),
             (format!("{head}{row}loud=[\"good\"]"), "unknown field `loud`"),
             (head.to_string() + "[scenario]\n", "scenario x: found nothing; wanted a row"),

@@ -46,8 +46,8 @@ pub type Span = (u32, u32);
 
 /// The most CPUs a scenario may have.
 pub const MAX_CPUS: u32 = 64;
-/// The highest invariant of reference section D.
-pub const MAX_RULE: u8 = 23;
+/// The highest invariant: 1 to 23 of reference section D, and the project's own behind them.
+pub const MAX_RULE: u8 = 28;
 
 /// A scenario.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -57,7 +57,7 @@ fn errors_say_where_and_what() {
         ("title t\ngeometry s390x-2k s390x-2k\n", "x.race:2:19: found \"s390x-2k\"; wanted a geometry"),
         ("title t\ngeometry sparc64\ncpus 1\n", "x.race: found no mm; wanted"),
         ("title t\ngeometry sparc64\ncpus 65\nmm A\n", "found 65 CPUs; wanted `cpus` 1 to 64"),
-        ("title t\ngeometry sparc64\nforbid 24\ncpus 1\nmm A\n", "found invariant 24"),
+        ("title t\ngeometry sparc64\nforbid 29\ncpus 1\nmm A\n", "found invariant 29"),
         (
             "title t\ngeometry ppc64-hash-4k\ncpus 1\nmm A\ncpu 0\n  A retract seg0\n",
             "ppc64-hash-4k has none",

@@ -213,7 +213,8 @@ impl Frag<S390x> for Hh {
     fn free(&self, k: &K, mm: Kva, table: Paddr) -> Result<()> {
         const BY: &str = "page_table_free";
         k.stats.tables_freed.bump();
-        if self.variant == Variant::OneBit {
+        // Where a page with a waiting half is listed, its last half must not be the one that empties the byte (F-04).
+        if matches!(self.variant, Variant::OneBit | Variant::HhTail) {
             self.retire(k, mm, table, A | P, BY)?;
             return self.finish(k, page_of(k, table)?, half(table), BY);
         }
