@@ -105,6 +105,9 @@ impl Ledger {
     }
 }
 
+/// The space that a CPU runs, if it runs one.
+type Running<A> = Option<Arc<Mm<A>>>;
+
 /// The hosted kernel on a machine of architecture `A`.
 pub struct Kernel<A: Arch = S390x> {
     memory: Arc<Memory>,
@@ -115,7 +118,7 @@ pub struct Kernel<A: Arch = S390x> {
     pub(crate) zero_page: Pfn,
     pub(crate) machine: A::Machine,
     /// Whose address space each CPU runs.
-    pub(crate) active: Box<[Mutex<Option<Arc<Mm<A>>>>]>,
+    pub(crate) active: Box<[Mutex<Running<A>>]>,
     halted: AtomicBool,
 }
 
@@ -149,7 +152,7 @@ impl<A: Arch> Kernel<A> {
                 "{:#x} reserved bytes of {size:#x}; wanted a multiple of {page}, at least {}, that leaves at least {} KiB",
                 config.reserved,
                 2 * PAGE_SIZE,
-                64 * page >> 10
+                (64 * page) >> 10
             )));
         }
         let frag = frag::of::<A>(config.scheme)?;

@@ -151,6 +151,10 @@ pub enum How {
     Lazy,
 }
 
+/// What an access of a program comes to.
+pub type Translation<A> =
+    Result<Translated<<<A as Arch>::Hw as Hardware>::Leaf>, WalkStop<<<A as Arch>::Hw as Hardware>::Fault>>;
+
 /// An architecture. Nothing of it is a value.
 ///
 /// Implementations live in `arch/<name>`, with the same file names under each: `mod` (geometry, context), `pte`,
@@ -205,12 +209,7 @@ pub trait Arch: Sized + Send + Sync + 'static {
     fn fault(fault: &<Self::Hw as Hardware>::Fault) -> FaultInfo;
 
     /// Translates for a program on `cpu`, which is in guest mode; software refill included.
-    fn translate(
-        k: &Kernel<Self>,
-        cpu: u32,
-        va: Vaddr,
-        access: Access,
-    ) -> Result<Translated<<Self::Hw as Hardware>::Leaf>, WalkStop<<Self::Hw as Hardware>::Fault>> {
+    fn translate(k: &Kernel<Self>, cpu: u32, va: Vaddr, access: Access) -> Translation<Self> {
         k.cpus.translate(cpu, va, access)
     }
 

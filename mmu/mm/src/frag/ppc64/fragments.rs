@@ -25,7 +25,7 @@ pub(super) fn piece<A: Arch>(table: Paddr) -> u64 {
 /// The page of a table.
 pub(super) fn page_of<A: Arch>(k: &Kernel<A>, table: Paddr) -> Result<Pfn> {
     let page = k.kmem.pages.at(table)?;
-    if k.kmem.pages.kind(page)? != FrameKind::PteTables || table.0 % A::FRAGMENT != 0 {
+    if k.kmem.pages.kind(page)? != FrameKind::PteTables || !table.0.is_multiple_of(A::FRAGMENT) {
         let found = format!("{:#x} is not a PTE table: {:?}", table.0, k.kmem.pages.kind(page)?);
         return k.broken_about(1, found, table);
     }
