@@ -7,8 +7,8 @@
 //!
 //! References such as "hosted-mm B.2" are to the project's facts reference on Linux's mm.
 //!
-//! Not modelled so far: four- and five-level tables, fork, huge pages, page-table
-//! schemes other than `s390-66`, reclaim, and storage keys.
+//! Not modelled so far: four- and five-level tables of s390x, fork, huge pages,
+//! reclaim, and storage keys.
 #![forbid(unsafe_code)]
 
 pub mod arch;
