@@ -10,6 +10,7 @@
 
 pub mod campaign;
 pub mod columns;
+pub mod finding;
 pub mod library;
 pub mod machine;
 pub mod matrix;
