@@ -2,7 +2,10 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use racewalk_engine::cache::Mode;
+use racewalk_lab::campaign::Shard;
+use racewalk_lab::scenario::Geometry;
 use racewalk_mm::Scheme;
+use racewalk_sched::controlled::PolicySpec;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -45,10 +48,26 @@ Examples:\n  racewalk run ./hello\n  racewalk run --cpus 4 --engine interp --str
 Examples:\n  racewalk walk --list\n  racewalk walk --explain 0x77200 --format s390x --table page\n  racewalk walk tests/walk/s390x/page.walk"
     )]
     Walk(Walk),
+    /// Find the interleavings of walkers and frees that break a way of freeing page tables.
+    #[command(
+        after_help = "Exit status: 0 nothing found; 3 something found, or with --all a cell that is not as expected; \
+2 wrong usage; 125 a failure.\n\n\
+Examples:\n  racewalk race --list\n  racewalk race f-01 --scheme s390-v1\n  racewalk race f-04 --scheme s390-pre,s390-61 --policy pct:3 --schedules 5000\n  racewalk race f-01 --scheme s390-66 --policy dfs:1"
+    )]
+    Race(Race),
+    /// Repeat a finding that `race --save` wrote.
+    #[command(
+        after_help = "Exit status: 3 the finding is there again; 4 the run is another one; 125 the file cannot be read.\n\n\
+Example:\n  racewalk replay f-04.schedule"
+    )]
+    Replay(Replay),
+    /// Tell the story of an interleaving, a scenario or a scheme, with sources.
+    #[command(after_help = "Examples:\n  racewalk explain F-03b\n  racewalk explain s390-66")]
+    Explain(Explain),
 }
 
 /// The names of all verbs, for the default one.
-pub const VERBS: [&str; 5] = ["run", "trace", "demo", "walk", "help"];
+pub const VERBS: [&str; 8] = ["run", "trace", "demo", "walk", "race", "replay", "explain", "help"];
 
 /// How a machine is built and what it tells.
 #[derive(Clone, Debug, Args)]
@@ -149,6 +168,76 @@ pub struct Walk {
     /// Files of walks; docs/walk.md describes them.
     #[arg(value_name = "FILE.walk")]
     pub files: Vec<PathBuf>,
+}
+
+/// `racewalk race`.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub struct Race {
+    /// A scenario of the library (`--list`), or a file; docs/scenarios.md describes them.
+    #[arg(value_name = "SCENARIO|FILE.race")]
+    pub what: Option<String>,
+    /// List scenarios, schemes, geometries and policies.
+    #[arg(long)]
+    pub list: bool,
+    /// Every scheme in every scenario of the library, beside what is expected.
+    #[arg(long, conflicts_with = "what")]
+    pub all: bool,
+    /// Schemes, separated by commas; `all`: every one that fits the scenario.
+    #[arg(long, value_name = "NAMES")]
+    pub scheme: Option<String>,
+    /// Only this geometry.
+    #[arg(long, value_name = "NAME", value_parser = geometry)]
+    pub geometry: Option<Geometry>,
+    /// Who goes on: random, pct:DEPTH, dfs:PREEMPTIONS, round-robin, stay, replay:SCHEDULE.
+    #[arg(long, default_value = "pct:3", value_parser = |s: &str| s.parse::<PolicySpec>().map_err(|e| e.to_string()))]
+    pub policy: PolicySpec,
+    /// Schedules for each scheme; with --all, for each silent cell.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub schedules: u64,
+    /// With --all: seeds for each cell that is caught; 95 of 100 must find something within the cell's budget.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub seeds: u64,
+    /// The first seed; each schedule has one of its own.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Only a part of the seeds: the I-th of N.
+    #[arg(long, default_value = "1/1", value_name = "I/N", value_parser = |s: &str| s.parse::<Shard>().map_err(|e| e.to_string()))]
+    pub shard: Shard,
+    /// Host threads; 0: as many as there are CPUs.
+    #[arg(long, default_value_t = 0)]
+    pub jobs: usize,
+    /// Go on after the first finding, and count.
+    #[arg(long)]
+    pub keep_going: bool,
+    /// Write the shrunk finding here, for `racewalk replay`.
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    /// Draw the shrunk finding here: .svg, or else HTML.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// `racewalk replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// A file of `race --save`.
+    pub file: PathBuf,
+}
+
+/// `racewalk explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// An interleaving such as F-03b, a scenario, or a scheme.
+    #[arg(required = true)]
+    pub what: Vec<String>,
+}
+
+fn geometry(s: &str) -> Result<Geometry, String> {
+    Geometry::from_word(s).ok_or_else(|| {
+        let all: Vec<_> = Geometry::ALL.iter().map(|g| g.word()).collect();
+        format!("geometry {s:?}; wanted one of {}", all.join(", "))
+    })
 }
 
 fn size(s: &str) -> Result<u64, String> {

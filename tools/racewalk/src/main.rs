@@ -4,6 +4,8 @@
 mod cli;
 mod demo;
 pub mod exit;
+mod matrix;
+mod race;
 mod report;
 mod run;
 mod talk;
@@ -27,6 +29,9 @@ fn main() -> ExitCode {
         cli::Verb::Trace(t) => run::run(&t.machine, &t.program, t.ptw),
         cli::Verb::Demo(d) => demo::demo(&d),
         cli::Verb::Walk(w) => walk::walk(&w),
+        cli::Verb::Race(r) => race::race(&r),
+        cli::Verb::Replay(r) => race::replay(&r),
+        cli::Verb::Explain(e) => race::explain(&e),
     };
     match result {
         Ok(code) => ExitCode::from(code),

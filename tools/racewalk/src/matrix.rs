@@ -1,0 +1,153 @@
+//! `racewalk race --all`: what every scheme shows in every scenario, beside what is expected.
+
+use crate::cli::Race;
+use crate::exit;
+use crate::race::policy_of;
+use crate::talk;
+use anyhow::Context;
+use racewalk_lab::campaign::{self, Plan};
+use racewalk_lab::library;
+use racewalk_lab::machine::{Machine, geometries};
+use racewalk_lab::matrix::Expectation;
+use racewalk_lab::scenario::{Geometry, Scenario};
+use racewalk_lab::target::{RunOptions, Target};
+use racewalk_mm::Scheme;
+use racewalk_sched::controlled::{PolicySpec, RoundRobin};
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+/// One cell as it was measured.
+struct Measured {
+    rules: BTreeSet<u8>,
+    /// Schedules needed, for each seed that found something.
+    needed: Vec<u64>,
+    points: u64,
+    seconds: f64,
+    control: bool,
+}
+
+/// The verb with `--all`. Status 3 if a cell is not as expected.
+pub fn all(args: &Race) -> anyhow::Result<u8> {
+    let scenarios = library::scenarios().context("race --all")?;
+    let matrix = library::matrix().context("race --all")?;
+    talk::print(&format!(
+        "policy {}, {} seeds for cells that are caught, {} schedules for silent ones\n\
+         {:<12} {:<20} {:<15} {:<9} {:<9} {:>7} {:>9} {:>6} {:>7} control\n",
+        args.policy,
+        args.seeds,
+        args.schedules,
+        "scenario",
+        "scheme",
+        "geometry",
+        "expected",
+        "found",
+        "seeds",
+        "schedules",
+        "points",
+        "time"
+    ))?;
+    let (mut wrong, mut cells) = (0, 0);
+    for s in &scenarios {
+        for scheme in Scheme::catalogue().filter(|x| x.available()) {
+            let known = geometries(scheme);
+            let Some(cell) = matrix.cell(&s.name, scheme.name()) else { continue };
+            let budget = matrix.rows.get(&s.name).map_or(args.schedules, |r| r.budget);
+            for g in s.geometries.iter().copied().filter(|g| known.contains(g)) {
+                let (expected, limit, seeds) = match cell {
+                    Expectation::Caught(_) => ("caught", budget, args.seeds),
+                    Expectation::Silent => ("silent", args.schedules, 1),
+                    _ => continue,
+                };
+                let m = measure(args, s, scheme, g, limit, seeds)?;
+                cells += 1;
+                let enough = expected == "silent" || m.needed.len() as u64 * 100 >= seeds * 95;
+                let met = cell.met(&m.rules) != Some(false) && enough;
+                wrong += !met as u64;
+                talk::print(&line(s, scheme, g, expected, &m, seeds, limit, met))?;
+            }
+        }
+    }
+    let mut none: Vec<&str> = Geometry::ALL
+        .iter()
+        .filter(|g| !Scheme::catalogue().any(|s| geometries(s).contains(g)))
+        .map(|g| g.word())
+        .collect();
+    none.dedup();
+    talk::print(&format!(
+        "{cells} cells, {wrong} not as expected; not run, since the mm does not have them yet: {}\n",
+        none.join(", ")
+    ))?;
+    Ok(if wrong == 0 { 0 } else { exit::FOUND })
+}
+
+fn measure(
+    args: &Race,
+    s: &Scenario,
+    scheme: Scheme,
+    geometry: Geometry,
+    limit: u64,
+    seeds: u64,
+) -> anyhow::Result<Measured> {
+    let mut options = RunOptions::default();
+    options.geometry = Some(geometry);
+    options.states = false;
+    let spec = match &args.policy {
+        PolicySpec::Dfs(_) => anyhow::bail!("race --all: dfs is not a policy of seeds"),
+        p => p.clone(),
+    };
+    let policy = policy_of(&spec, s, scheme, &options)?;
+    let control = Machine.run(s, scheme.name(), &mut RoundRobin::default(), &options)?;
+    let started = Instant::now();
+    let mut m = Measured {
+        rules: BTreeSet::new(),
+        needed: Vec::new(),
+        points: control.outcome.points,
+        seconds: 0.0,
+        control: !control.findings.is_empty(),
+    };
+    for k in 0..seeds {
+        // Ranges of seeds that do not meet.
+        let from = args.seed.wrapping_add(k.wrapping_mul(1 << 32));
+        let mut plan = Plan::new(from..from.saturating_add(limit));
+        plan.jobs = args.jobs;
+        plan.stop_at_first = true;
+        let r = campaign::run(&Machine, s, scheme.name(), &options, &plan, &*policy, |_| {})?;
+        if let Some(f) = &r.first {
+            m.needed.push(f.seed - from + 1);
+            m.rules.extend(f.findings.iter().map(|x| x.rule));
+        }
+    }
+    m.needed.sort_unstable();
+    m.seconds = started.elapsed().as_secs_f64();
+    Ok(m)
+}
+
+#[allow(clippy::too_many_arguments, reason = "the columns of a line")]
+fn line(
+    s: &Scenario,
+    scheme: Scheme,
+    g: Geometry,
+    expected: &str,
+    m: &Measured,
+    seeds: u64,
+    limit: u64,
+    met: bool,
+) -> String {
+    let rules: Vec<String> = m.rules.iter().map(u8::to_string).collect();
+    let found = if rules.is_empty() { "-".into() } else { rules.join(",") };
+    let needed = m.needed.get(m.needed.len() / 2).copied().unwrap_or(limit);
+    format!(
+        "{:<12} {:<20} {:<15} {:<9} {:<9} {:>7} {:>9} {:>6} {:>6.1}s {}{}\n",
+        s.name,
+        scheme.name(),
+        g.word(),
+        expected,
+        found,
+        format!("{}/{seeds}", m.needed.len()),
+        needed,
+        m.points,
+        m.seconds,
+        if m.control { "found" } else { "-" },
+        if met { "" } else { "   NOT AS EXPECTED" },
+    )
+}
