@@ -86,7 +86,17 @@ fn examples(help: &str) -> Vec<String> {
 #[test]
 fn examples_in_help_run() {
     let dir = paths::scratch("examples");
-    let statuses = HashMap::from([("./prog", 7), ("./hello", 7), ("./threads", 5)]);
+    let statuses = HashMap::from([
+        ("./prog", 7),
+        ("./hello", 7),
+        ("./threads", 5),
+        // Something is found.
+        ("s390-v1", 3),
+        ("s390-pre,s390-61", 3),
+        ("f-04.schedule", 3),
+    ]);
+    let save = ["race", "f-04", "--scheme", "s390-pre", "--save", "f-04.schedule"];
+    run(Command::new(racewalk()).args(save).current_dir(&dir), DEADLINE).expect(3);
     for (name, from) in [("prog", "hello"), ("hello", "hello"), ("threads", "threads")] {
         std::fs::copy(guest(from), dir.join(name)).expect("copy a guest");
     }
@@ -108,6 +118,58 @@ fn examples_in_help_run() {
         let status = args.iter().find_map(|w| statuses.get(w)).copied().unwrap_or(0);
         run(Command::new(racewalk()).args(&args).current_dir(&dir), DEADLINE).expect(status);
     }
+}
+
+/// A finding from the command line: columns that fit a changelog, a file that repeats it, and what is sound stays silent.
+#[test]
+fn races_are_found_drawn_and_replayed() {
+    let dir = paths::scratch("race");
+    let at = |name: &str| dir.join(name).to_str().expect("a path in UTF-8").to_string();
+    let (saved, svg) = (at("f-04.schedule"), at("f-04.svg"));
+    let r = racewalk_with(&["race", "f-04", "--scheme", "s390-pre", "--save", &saved, "-o", &svg]).expect(3);
+    let text = r.text();
+    for wanted in ["CPU 0", "12 -> 10", "invariant 14 (broken list)", "racewalk replay"] {
+        r.check(text.contains(wanted), format!("{wanted:?} in the finding"));
+    }
+    r.check(text.lines().filter(|l| l.contains("page X")).all(|l| l.chars().count() <= 72), "72 columns");
+    let drawn = std::fs::read_to_string(&svg).expect("the drawing");
+    r.check(drawn.contains("<svg") && drawn.contains("CPU 1"), "a drawing");
+    let again = racewalk_with(&["replay", &saved]).expect(3);
+    let from = |s: &str| s[s.find("CPU 0  ").expect("columns")..].split("\nseed ").next().map(str::to_string);
+    assert_eq!(
+        from(&again.text()).map(|s| s.trim_end().to_string()),
+        from(&text).map(|s| s.trim_end().into())
+    );
+    // The same schedule under a scheme that has not the flaw is another run.
+    let other =
+        std::fs::read_to_string(&saved).expect("the file").replace("scheme s390-pre", "scheme s390-61");
+    std::fs::write(&saved, other).expect("write");
+    racewalk_with(&["replay", &saved]).expect(4);
+    std::fs::write(&saved, "racewalk-schedule 9\n").expect("write");
+    let r = racewalk_with(&["replay", &saved]).expect(125);
+    r.check(r.stderr.contains("wanted version 1"), "the version that is wanted");
+    racewalk_with(&["race", "f-04", "--scheme", "s390-61", "--schedules", "2000"]).expect(0);
+    let r = racewalk_with(&["race", "f-99"]).expect(125);
+    r.check(r.stderr.contains("did you mean"), "what was meant");
+    let r = racewalk_with(&["race", "f-01", "--scheme", "s390-66", "--policy", "dfs:1"]).expect(0);
+    r.check(r.text().contains("bounded exploration, not proof"), "what a bounded exploration is called");
+}
+
+/// Two shards together find what the whole does.
+#[test]
+fn shards_equal_the_whole() {
+    let found = |shard: &str| -> (u64, u64) {
+        let args =
+            ["race", "f-04", "--scheme", "s390-pre", "--schedules", "3000", "--keep-going", "--shard", shard];
+        let text = racewalk_with(&args).expect(3).text();
+        let number = |before: &str, after: &str| {
+            let t = &text[..text.find(after).expect(after)];
+            t[t.rfind(before).expect(before) + before.len()..].trim().parse().expect("a number")
+        };
+        (number("\n", " schedules of seeds"), number("(broken list) in ", "\n\n"))
+    };
+    let (a, b, whole) = (found("1/2"), found("2/2"), found("1/1"));
+    assert_eq!((a.0 + b.0, a.1 + b.1), whole);
 }
 
 #[test]

@@ -50,10 +50,7 @@ pub enum FindingError {
 
 impl Finding {
     fn options(&self) -> RunOptions {
-        let mut o = RunOptions::default();
-        o.geometry = Some(self.geometry);
-        o.states = false;
-        o
+        RunOptions { geometry: Some(self.geometry), states: false, ..RunOptions::default() }
     }
 
     /// Runs `scenario` under `policy`; the outcome if the same invariant breaks first.

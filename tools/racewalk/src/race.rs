@@ -94,13 +94,16 @@ fn schemes(args: &Race, scenario: &Scenario) -> anyhow::Result<Vec<(Scheme, Geom
 /// Runs from which the number of decisions of a run is learnt.
 const LEARN: u64 = 16;
 
+/// The policy of a seed.
+pub type PolicyOf = Box<dyn Fn(u64) -> Box<dyn Policy> + Sync>;
+
 /// What makes the policy of a seed.
 pub fn policy_of(
     spec: &PolicySpec,
     scenario: &Scenario,
     scheme: Scheme,
     options: &RunOptions,
-) -> anyhow::Result<Box<dyn Fn(u64) -> Box<dyn Policy> + Sync>> {
+) -> anyhow::Result<PolicyOf> {
     Ok(match spec.clone() {
         PolicySpec::Random => Box::new(|seed| Box::new(Random::new(seed))),
         PolicySpec::RoundRobin => Box::new(|_| Box::new(RoundRobin::default())),
