@@ -17,6 +17,7 @@ pub mod matrix;
 pub mod scenario;
 pub mod story;
 pub mod target;
+pub mod workload;
 
 pub use matrix::Matrix;
 pub use scenario::Scenario;

@@ -6,6 +6,7 @@ use crate::error::{Result, broken};
 use crate::kernel::{GatherMode, Kernel};
 use crate::layout;
 use crate::mm::Mm;
+use crate::mutant::Step;
 use crate::page::FrameKind;
 use crate::rcu::RcuFunc;
 use crate::sanitizer::Give;
@@ -48,8 +49,12 @@ impl<'a, A: Arch> TableBatch<'a, A> {
                 }
                 Err(e) if e.is_finding() => return Err(e),
                 Err(_) => {
-                    A::table_invalidate(k, self.mm)?;
-                    k.cross_call();
+                    if k.takes(Step::TableFlushNow) {
+                        A::table_invalidate(k, self.mm)?;
+                    }
+                    if k.takes(Step::TableIpi) {
+                        k.cross_call();
+                    }
                     return k.tlb_remove_table(tag);
                 }
             },
@@ -62,9 +67,14 @@ impl<'a, A: Arch> TableBatch<'a, A> {
     /// `tlb_table_flush`: the flush, then the grace period of what was gathered.
     pub(crate) fn flush(&mut self, k: &Kernel<A>) -> Result<()> {
         let Some(page) = self.page.take() else { return Ok(()) };
-        A::table_invalidate(k, self.mm)?;
+        if k.takes(Step::TableFlush) {
+            A::table_invalidate(k, self.mm)?;
+        }
         k.kmem.store(batch_word(page, 2), self.nr, "a table batch")?;
-        k.call_rcu(batch_word(page, 0), RcuFunc::TlbRemoveTable)
+        match k.takes(Step::TableGrace) {
+            true => k.call_rcu(batch_word(page, 0), RcuFunc::TlbRemoveTable),
+            false => k.tlb_remove_table_rcu(batch_word(page, 0)),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::error::{MmError, Result};
 use crate::frag::{self, Frag, Scheme};
 use crate::memory::Memory;
 use crate::mm::Mm;
+use crate::mutant::Step;
 use crate::page::FrameKind;
 use crate::rcu::Rcu;
 use crate::sanitizer::{self, Format, Sanitizer};
@@ -63,6 +64,8 @@ pub struct Config {
     pub mmap_min_addr: u64,
     /// Watch every table and walker.
     pub sanitize: Option<sanitizer::Options>,
+    /// A step that the mm leaves out.
+    pub without: Option<Step>,
 }
 
 impl Default for Config {
@@ -77,6 +80,7 @@ impl Default for Config {
             max_map_count: 65530,
             mmap_min_addr: 0x1_0000,
             sanitize: None,
+            without: None,
         }
     }
 }
@@ -189,6 +193,11 @@ impl<A: Arch> Kernel<A> {
     /// How it was set up.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+    /// Whether a step is taken: all are, but that of a mutant.
+    #[inline]
+    pub(crate) fn takes(&self, step: Step) -> bool {
+        self.config.without != Some(step)
     }
     /// The machine's processors.
     pub fn cpus(&self) -> &Arc<Cpus<A::Hw>> {

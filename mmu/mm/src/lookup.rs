@@ -5,6 +5,7 @@ use crate::arch::{Arch, PteFormat};
 use crate::error::Result;
 use crate::kernel::Kernel;
 use crate::mm::Mm;
+use crate::mutant::Step;
 use crate::pgtable::{pmd_level, pte_level};
 use crate::sanitizer::{Class, Sanitizer};
 use racewalk_ram::{Paddr, Pfn, Vaddr};
@@ -14,6 +15,7 @@ use racewalk_sched::{point, this_cpu};
 struct IrqOff<'a, A: Arch> {
     k: &'a Kernel<A>,
     cpu: u32,
+    off: bool,
     scope: Option<(&'a Sanitizer, u64)>,
 }
 
@@ -21,9 +23,12 @@ impl<'a, A: Arch> IrqOff<'a, A> {
     fn new(k: &'a Kernel<A>, class: Class) -> Self {
         point("irq.off");
         let cpu = this_cpu();
-        k.cpus.irq_off(cpu);
+        let off = k.takes(Step::GupIrqOff);
+        if off {
+            k.cpus.irq_off(cpu);
+        }
         let scope = k.sanitizer().map(|s| (s, s.state().enter(class)));
-        IrqOff { k, cpu, scope }
+        IrqOff { k, cpu, off, scope }
     }
     fn hold(&self, table: Paddr) {
         if let Some((s, id)) = self.scope {
@@ -45,7 +50,9 @@ impl<A: Arch> Drop for IrqOff<'_, A> {
         if let Some((s, id)) = self.scope {
             s.state().leave(id);
         }
-        self.k.cpus.irq_on(self.cpu);
+        if self.off {
+            self.k.cpus.irq_on(self.cpu);
+        }
     }
 }
 

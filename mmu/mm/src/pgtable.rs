@@ -7,6 +7,7 @@ use crate::gather::Gather;
 use crate::kernel::Kernel;
 use crate::lockword;
 use crate::mm::{Mm, mmw};
+use crate::mutant::Step;
 use crate::page::{FrameKind, flag, word};
 use crate::rcu::RcuReader;
 use crate::sanitizer::{Class, Give, What};
@@ -220,7 +221,7 @@ impl<A: Arch> Kernel<A> {
         }
         let table = self.pte_table_alloc(mm.kva())?;
         let used = self.with_lock(self.pmd_lock(pmd)?, "pmd lock", || -> Result<bool> {
-            if self.pte_table(pmd)?.is_some() {
+            if self.takes(Step::PmdRecheck) && self.pte_table(pmd)?.is_some() {
                 return Ok(false);
             }
             point("pmd.populate");
@@ -249,7 +250,7 @@ impl<A: Arch> Kernel<A> {
             lockword::lock(self.kmem.pages.word(page, word::PTL)?, "ptl")?;
             let pte = table.offset(pte_level::<A>().offset(va));
             let locked = PteLock { k: self, pte, page, rcu };
-            if self.pte_table(pmd)? == Some(table) {
+            if !self.takes(Step::MapLockRecheck) || self.pte_table(pmd)? == Some(table) {
                 return Ok(Some(locked));
             }
         }
@@ -462,7 +463,10 @@ impl<A: Arch> Kernel<A> {
             }
             point("pmd.collapse_flush");
             self.unhooked(table, pmd)?;
-            A::collapse_flush(self, mm, pmd, Vaddr(start))?;
+            match self.takes(Step::CollapseFlush) {
+                true => A::collapse_flush(self, mm, pmd, Vaddr(start))?,
+                false => self.ram.store_u64(pmd, A::empty(pmd_level::<A>()))?,
+            }
             Ok(Some(table))
         })??;
         let Some(table) = table else { return Ok(false) };
@@ -470,7 +474,9 @@ impl<A: Arch> Kernel<A> {
         if defer {
             self.pte_table_free_defer(mm, table)?;
         } else {
-            self.cross_call();
+            if self.takes(Step::RetractIpi) {
+                self.cross_call();
+            }
             self.pte_table_free(mm.kva(), table)?;
         }
         Ok(true)

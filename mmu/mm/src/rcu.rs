@@ -13,6 +13,7 @@ use crate::arch::Arch;
 use crate::error::{MmError, Result, broken};
 use crate::kernel::Kernel;
 use crate::layout::{self, Place};
+use crate::mutant::Step;
 use crate::sanitizer::{Class, Sanitizer};
 use racewalk_ram::{Kva, Paddr};
 use racewalk_sched::{NO_CPU, point, this_cpu, wait_while_timeout, wake};
@@ -106,7 +107,8 @@ pub(crate) struct Rcu {
 #[must_use]
 pub struct RcuReader<'a> {
     rcu: &'a Rcu,
-    side: usize,
+    /// Where it is counted; not at all in a mutant.
+    side: Option<usize>,
     /// The section in the sanitizer's books.
     scope: Option<(&'a Sanitizer, u64)>,
 }
@@ -138,8 +140,9 @@ impl Drop for RcuReader<'_> {
         if let Some((s, id)) = self.scope {
             s.state().leave(id);
         }
+        let Some(side) = self.side else { return };
         // Without a grace period wanted nobody waits for readers; one that begins from here on looks at the count.
-        if self.rcu.readers[self.side].fetch_sub(1, SeqCst) == 1
+        if self.rcu.readers[side].fetch_sub(1, SeqCst) == 1
             && self.rcu.wanted.load(SeqCst) > self.rcu.completed.load(SeqCst)
         {
             self.rcu.tell();
@@ -195,8 +198,11 @@ impl<A: Arch> Kernel<A> {
     /// Begins an RCU read-side section.
     pub fn rcu_read_lock(&self) -> RcuReader<'_> {
         point("rcu.read_lock");
-        let side = (self.rcu.side.load(SeqCst) & 1) as usize;
-        self.rcu.readers[side].fetch_add(1, SeqCst);
+        let side = self.takes(Step::RcuReadLock).then(|| {
+            let side = (self.rcu.side.load(SeqCst) & 1) as usize;
+            self.rcu.readers[side].fetch_add(1, SeqCst);
+            side
+        });
         let scope = self.sanitizer().map(|s| (s, s.state().enter(Class::W4)));
         RcuReader { rcu: &self.rcu, side, scope }
     }

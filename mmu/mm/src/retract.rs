@@ -5,6 +5,7 @@ use crate::arch::Arch;
 use crate::error::{MmError, Result};
 use crate::gather::Gather;
 use crate::mm::Mm;
+use crate::mutant::Step;
 use crate::pgtable::pmd_level;
 use racewalk_ram::Vaddr;
 
@@ -73,7 +74,7 @@ impl<A: Arch> Mm<A> {
 
     /// With `mmap_lock` held for writing.
     pub(crate) fn retract_alone(&self, start: u64) -> Result<bool> {
-        let _unlinked = self.i_mmap_write();
+        let _unlinked = self.kernel().takes(Step::RetractLock).then(|| self.i_mmap_write());
         self.unmap_segment(start)?;
         self.kernel().retract_table(self, start, false)
     }

@@ -44,7 +44,7 @@ impl Shard {
         range.start.checked_add(wait).filter(|f| range.contains(f))
     }
 
-    fn seeds(self, range: &Range<u64>) -> impl Iterator<Item = u64> + use<> {
+    pub(crate) fn seeds(self, range: &Range<u64>) -> impl Iterator<Item = u64> + use<> {
         let end = range.end;
         std::iter::successors(self.first(range), move |s| s.checked_add(self.of).filter(|s| *s < end))
     }

@@ -10,7 +10,7 @@ use ops::Cpu;
 use racewalk_cpu::Cpus;
 use racewalk_mm::arch::{Arch, Radix, S390x};
 use racewalk_mm::sanitizer::{self, invariant};
-use racewalk_mm::{Kernel, Mm, MmError, Scheme};
+use racewalk_mm::{Kernel, Mm, MmError, Scheme, Variant};
 use racewalk_ram::{PAGE_SIZE, Paddr, Ram, Vaddr};
 use racewalk_sched::controlled::{self, End, Outcome, Policy};
 use racewalk_sched::{NO_CPU, set_this_cpu};
@@ -52,19 +52,20 @@ impl Target for Machine {
         policy: &mut dyn Policy,
         options: &RunOptions,
     ) -> Result<RunResult, LabError> {
-        let found = scheme.parse::<Scheme>().ok().filter(|s| s.available());
-        let Some(scheme) = found else {
+        let found = scheme.parse::<Variant>().ok().filter(|v| v.scheme.available());
+        let Some(variant) = found else {
             return Err(LabError::Scheme { scheme: scheme.into(), known: self.schemes() });
         };
+        let scheme = variant.scheme;
         let wanted = options.geometry.map_or_else(|| scenario.geometries.clone(), |g| vec![g]);
         let Some(&geometry) = wanted.iter().find(|&&g| knows(g, scheme)) else {
             let (scenario, scheme) = (scenario.name.clone(), scheme.name().into());
             return Err(LabError::Geometry { scenario, scheme, wanted });
         };
         match geometry {
-            Geometry::S390x2k => run::<S390x>(scenario, scheme, policy, options),
-            Geometry::Ppc64Radix64k => run::<Radix<16>>(scenario, scheme, policy, options),
-            Geometry::Ppc64Radix4k => run::<Radix<12>>(scenario, scheme, policy, options),
+            Geometry::S390x2k => run::<S390x>(scenario, variant, policy, options),
+            Geometry::Ppc64Radix64k => run::<Radix<16>>(scenario, variant, policy, options),
+            Geometry::Ppc64Radix4k => run::<Radix<12>>(scenario, variant, policy, options),
             other => Err(LabError::NotModelled(format!("geometry {}", other.word()))),
         }
     }
@@ -129,7 +130,7 @@ fn size<A: Arch>() -> u64 {
 
 fn run<A: Arch>(
     scenario: &Scenario,
-    scheme: Scheme,
+    variant: Variant,
     policy: &mut dyn Policy,
     options: &RunOptions,
 ) -> Result<RunResult, LabError> {
@@ -138,7 +139,8 @@ fn run<A: Arch>(
     let ram = memory(size::<A>()).map_err(setup_failed)?;
     let cpus = Cpus::new(ram.clone(), scenario.cpus);
     let mut config = racewalk_mm::Config::default();
-    config.scheme = scheme;
+    config.scheme = variant.scheme;
+    config.without = variant.without;
     config.reserved = (2 * PAGE_SIZE).max(1 << A::PAGE_SHIFT);
     config.max_mms = 8;
     config.mmap_min_addr = 0;

@@ -7,6 +7,7 @@ use crate::error::{Result, broken};
 use crate::gather::TableBatch;
 use crate::kernel::Kernel;
 use crate::mm::Mm;
+use crate::mutant::Step;
 use crate::page::{FrameKind, Pages};
 use crate::rcu::RcuFunc;
 use racewalk_ram::{Kva, Paddr, Pfn};
@@ -94,6 +95,7 @@ impl<A: Arch> Frag<A> for Whole {
 
     fn free_defer(&self, k: &Kernel<A>, mm: &Mm<A>, table: Paddr) -> Result<()> {
         match self {
+            Whole::Rcu if !k.takes(Step::DeferGrace) => release(k, page_of(k, table)?),
             Whole::Rcu => k.call_rcu(Pages::lru(page_of(k, table)?), RcuFunc::Scheme(0)),
             Whole::Quick(_) => self.free(k, mm.kva(), table),
         }

@@ -7,6 +7,7 @@ use crate::error::{MmError, Result};
 use crate::kernel::Kernel;
 use crate::lockword;
 use crate::mm::{Mm, mmw};
+use crate::mutant::Step;
 use racewalk_cpu::Broadcasts;
 use racewalk_ram::{Paddr, Vaddr};
 use racewalk_sched::point;
@@ -95,7 +96,10 @@ impl<const SHIFT: u32> Kernel<Radix<SHIFT>> {
         lockword::lock(&w[mmw::LOCK], "context.lock")?;
         let r = match w[mmw::FLUSH_MM].swap(0, SeqCst) {
             0 => Ok(()),
-            owed => self.flush_pid(mm, if owed & TABLES != 0 { 2 } else { 0 }, None),
+            owed => {
+                let tables = owed & TABLES != 0 && self.takes(Step::WalkCache);
+                self.flush_pid(mm, if tables { 2 } else { 0 }, None)
+            }
         };
         lockword::unlock(&w[mmw::LOCK], "context.lock")?;
         r

@@ -7,6 +7,7 @@ use crate::frag::Frag;
 use crate::gather::TableBatch;
 use crate::kernel::Kernel;
 use crate::mm::Mm;
+use crate::mutant::Step;
 use crate::page::{Pages, flag, word};
 use crate::rcu::RcuFunc;
 use racewalk_ram::{Kva, Paddr, Pfn};
@@ -44,7 +45,7 @@ pub(super) struct Counter(pub(super) Variant);
 const DEFERRED: u64 = 0x1_0000;
 
 fn begin<A: Arch>(k: &Kernel<A>, page: Pfn, n: u64) -> Result<()> {
-    set(k, page, n, "pte_fragment_alloc")
+    set(k, page, if k.takes(Step::FragCount) { n } else { 1 }, "pte_fragment_alloc")
 }
 
 /// `set_page_count`: whatever references somebody else took are gone.
@@ -81,6 +82,15 @@ impl Counter {
         Ok(false)
     }
 
+    /// Active goes. Says whether it was set.
+    fn clear_active<A: Arch>(&self, k: &Kernel<A>, page: Pfn) -> Result<bool> {
+        let flags = match k.takes(Step::ActiveClear) {
+            true => k.kmem.pages.clear_flag(page, flag::ACTIVE)?,
+            false => k.kmem.pages.flags(page)?,
+        };
+        Ok(flags & flag::ACTIVE != 0)
+    }
+
     /// Nothing of the page is in use any more.
     fn last<A: Arch>(&self, k: &Kernel<A>, page: Pfn, deferred: bool) -> Result<()> {
         let queue = |which| k.call_rcu(Pages::lru(page), RcuFunc::Scheme(which));
@@ -92,7 +102,7 @@ impl Counter {
             Variant::LastC => queue(0),
             Variant::LastB if deferred => queue(0),
             Variant::V66 | Variant::V66AsMerged
-                if k.kmem.pages.clear_flag(page, flag::ACTIVE)? & flag::ACTIVE != 0 =>
+                if self.clear_active(k, page)? && k.takes(Step::ActiveGrace) =>
             {
                 queue(0)
             }
@@ -138,7 +148,9 @@ impl<A: Arch> Frag<A> for Counter {
             }
             Variant::V66 | Variant::V66AsMerged => {
                 point("frag.set_active");
-                k.kmem.pages.set_flag(page, flag::ACTIVE)?;
+                if k.takes(Step::ActiveSet) {
+                    k.kmem.pages.set_flag(page, flag::ACTIVE)?;
+                }
                 self.give(k, table, true, BY)
             }
             _ => self.give(k, table, true, BY),
@@ -150,10 +162,10 @@ impl<A: Arch> Frag<A> for Counter {
     }
 
     fn mm_exit(&self, k: &Kernel<A>, mm: Kva) -> Result<()> {
-        let Some((page, n)) = rest(k, mm)? else { return Ok(()) };
+        let Some((page, n)) = rest(k, mm)?.filter(|_| k.takes(Step::FragRest)) else { return Ok(()) };
         if self.take(k, page, n, "pte_frag_destroy")? {
             if self.0 == Variant::V66 {
-                k.kmem.pages.clear_flag(page, flag::ACTIVE)?;
+                self.clear_active(k, page)?;
             }
             release(k, page)?;
         }

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::kernel::Kernel;
 use crate::lockword;
 use crate::mm::mmw;
+use crate::mutant::Step;
 use crate::page::{FrameKind, word};
 use crate::sanitizer::What;
 use racewalk_ram::{Kva, Paddr, Pfn};
@@ -71,12 +72,19 @@ pub(super) fn alloc<A: Arch>(k: &Kernel<A>, mm: Kva, begin: Begin<A>) -> Result<
         let next = at + A::FRAGMENT;
         if next.is_multiple_of(1 << A::PAGE_SHIFT) { 0 } else { next }
     };
-    lockword::lock(lock, "page_table_lock")?;
+    let locked = k.takes(Step::CursorLock);
+    if locked {
+        lockword::lock(lock, "page_table_lock")?;
+    }
+    point("frag.cursor");
     let at = cursor.load(SeqCst);
     if at != 0 {
+        point("frag.cursor");
         cursor.store(advance(at), SeqCst);
     }
-    lockword::unlock(lock, "page_table_lock")?;
+    if locked {
+        lockword::unlock(lock, "page_table_lock")?;
+    }
     if at != 0 {
         return Ok(Paddr(at));
     }

@@ -56,6 +56,11 @@ impl Hh {
         if self.variant == Variant::OneBit { LEGAL_ONE_BIT } else { LEGAL }
     }
 
+    /// What `page_table_free_rcu` takes into the byte besides A, and its end takes out again.
+    fn pending(&self, k: &K) -> u8 {
+        if k.takes(Step::PendingFreeRcu) { P } else { 0 }
+    }
+
     /// Runs `f` with the list's head, under the lock that guards it. `owner` is the space, or what `page->pt_mm` holds.
     fn listed<R>(&self, k: &K, owner: Kva, f: impl FnOnce(Kva) -> Result<R>) -> Result<R> {
         match self.variant {
@@ -92,27 +97,33 @@ impl Hh {
                 }
             } else if old & (HH | PP) == 0 || self.variant == Variant::HhTail && old & AA != AA {
                 // Exactly one A and nothing waiting: it was listed.
-                k.kmem.list_del_init(node)?;
+                if k.takes(Step::ListDelEmpty) {
+                    k.kmem.list_del_init(node)?;
+                }
             }
             Ok(byte)
         })
     }
 
     /// `__tlb_remove_table`: the half is through. A page with one A is listed again; the last bit frees the page.
-    fn finish(&self, k: &K, page: Pfn, bit: u32, by: &'static str) -> Result<()> {
+    fn finish(&self, k: &K, page: Pfn, bit: u32, p: u8, by: &'static str) -> Result<()> {
         let pages = &k.kmem.pages;
         let byte = pages.table_byte(page)?;
         let done = |byte: u8| if byte == 0 { release(k, page) } else { Ok(()) };
         if byte & AA == 0 {
-            return done(change(k, page, P << bit, self.legal(), by)?);
+            return done(if p == 0 { byte } else { change(k, page, p << bit, self.legal(), by)? });
         }
         let owner = Kva(pages.word(page, word::PT_MM)?.load(SeqCst));
         // Keeps the slot of a type-safe object what it is; the others need none.
         let _rcu = (self.variant == Variant::Plus1).then(|| k.rcu_read_lock());
         let byte = self.listed(k, owner, |head| {
-            let byte = change(k, page, P << bit, self.legal(), by)?;
+            let byte = match p {
+                0 => pages.table_byte(page)?,
+                _ => change(k, page, p << bit, self.legal(), by)?,
+            };
             // Looked at again: somebody may have freed the other half meanwhile.
-            let usable = byte & AA != 0 && byte & (HH | PP) == 0;
+            let waiting = k.takes(Step::WaitingLook) && byte & (HH | PP) != 0;
+            let usable = byte & AA != 0 && !waiting;
             if usable && self.variant != Variant::HhTail {
                 k.kmem.list_add(Pages::lru(page), head)?;
             }
@@ -198,7 +209,9 @@ impl Frag<S390x> for Hh {
             }
             let bit = (byte & 1) as u32;
             change(k, page, A << bit, self.legal(), "page_table_alloc")?;
-            k.kmem.list_del_init(Pages::lru(page))?;
+            if k.takes(Step::ListDelFull) {
+                k.kmem.list_del_init(Pages::lru(page))?;
+            }
             k.stats.tables_reused.bump();
             Ok(Some(table_of(page, bit)))
         })?;
@@ -216,14 +229,14 @@ impl Frag<S390x> for Hh {
         // Where a page with a waiting half is listed, its last half must not be the one that empties the byte (F-04).
         if matches!(self.variant, Variant::OneBit | Variant::HhTail) {
             self.retire(k, mm, table, A | P, BY)?;
-            return self.finish(k, page_of(k, table)?, half(table), BY);
+            return self.finish(k, page_of(k, table)?, half(table), P, BY);
         }
         let page = page_of(k, table)?;
         if self.retire(k, mm, table, A, BY)? == 0 { release(k, page) } else { Ok(()) }
     }
 
     fn free_rcu(&self, k: &K, mm: Kva, table: Paddr, batch: &mut TableBatch<'_, S390x>) -> Result<()> {
-        self.retire(k, mm, table, A | P, "page_table_free_rcu")?;
+        self.retire(k, mm, table, A | self.pending(k), "page_table_free_rcu")?;
         batch.remove_table(k, tag(table))
     }
 
@@ -240,7 +253,7 @@ impl Frag<S390x> for Hh {
     fn remove_table(&self, k: &K, tag: u64) -> Result<()> {
         let (page, bit) = untag(k, tag)?;
         k.stats.tables_freed.bump();
-        self.finish(k, page, bit, "__tlb_remove_table")
+        self.finish(k, page, bit, self.pending(k), "__tlb_remove_table")
     }
 
     fn callback(&self, k: &K, which: u8, head: Kva) -> Result<()> {
@@ -261,9 +274,9 @@ impl Frag<S390x> for Hh {
         let byte = change(k, page, bits << bit, self.legal(), BY)?;
         // As posted, the mask meets the low bits of the counter: one reference.
         let tested = if self.variant == Variant::V2 { k.kmem.pages.refcount(page)? as u8 } else { byte };
-        if tested & HH != 0 {
+        if tested & HH != 0 && k.takes(Step::SecondHalf) {
             self.queue(k, page, 1 - which)?;
         }
-        self.finish(k, page, bit, BY)
+        self.finish(k, page, bit, P, BY)
     }
 }

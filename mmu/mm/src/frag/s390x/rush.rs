@@ -56,7 +56,7 @@ impl Rush {
     }
 
     fn finish(&self, k: &K, page: Pfn, bit: u32, by: &'static str) -> Result<()> {
-        if finish_byte(k, page, bit, by)? != 0 {
+        if finish_byte(k, page, bit, Step::PendingFree, by)? != 0 {
             return Ok(());
         }
         if k.kmem.pages.clear_flag(page, flag::ACTIVE)? & flag::ACTIVE != 0 {

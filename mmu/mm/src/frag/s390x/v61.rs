@@ -43,7 +43,7 @@ pub(super) const LEGAL: &[u8] = &[0x01, 0x02, 0x03, 0x10, 0x12, 0x20, 0x21, 0x30
 /// The list's first page, if one of its halves can be had; `pending` says whether P bits count. Under the lock.
 pub(super) fn reuse(k: &K, mm: Kva, pending: bool) -> Result<Option<Paddr>> {
     let Some((page, byte)) = first(k, list_head(mm))? else { return Ok(None) };
-    let used = if pending { (byte | byte >> 4) & AA } else { byte & AA };
+    let used = if pending && k.takes(Step::PendingLook) { (byte | byte >> 4) & AA } else { byte & AA };
     match used {
         AA => return Ok(None),
         0 => return k.broken_about(6, format!("{page:?} is listed with byte {byte:#04x}"), page.paddr()),
@@ -51,14 +51,24 @@ pub(super) fn reuse(k: &K, mm: Kva, pending: bool) -> Result<Option<Paddr>> {
     }
     let bit = (used & 1) as u32;
     change(k, page, A << bit, LEGAL, "page_table_alloc")?;
-    k.kmem.list_del_init(Pages::lru(page))?;
+    if k.takes(Step::ListDelFull) {
+        k.kmem.list_del_init(Pages::lru(page))?;
+    }
     k.stats.tables_reused.bump();
     Ok(Some(table_of(page, bit)))
 }
 
-/// P of the half goes. Returns the byte.
-pub(super) fn finish_byte(k: &K, page: Pfn, bit: u32, by: &'static str) -> Result<u8> {
-    change(k, page, P << bit, LEGAL, by)
+/// The bits that a free takes into the byte, or none of P where a mutant says so.
+pub(super) fn retired(k: &K, step: Step) -> u8 {
+    if k.takes(step) { A | P } else { A }
+}
+
+/// P of the half goes, if `step` has set it. Returns the byte.
+pub(super) fn finish_byte(k: &K, page: Pfn, bit: u32, step: Step, by: &'static str) -> Result<u8> {
+    match k.takes(step) {
+        true => change(k, page, P << bit, LEGAL, by),
+        false => k.kmem.pages.table_byte(page),
+    }
 }
 
 impl V61 {
@@ -69,6 +79,7 @@ impl V61 {
             let byte = change(k, page, bits << bit, LEGAL, by)?;
             let node = Pages::lru(page);
             match (byte & AA, tail) {
+                (0, _) if !k.takes(Step::ListDelEmpty) => {}
                 (0, _) => k.kmem.list_del_init(node)?,
                 (_, true) => k.kmem.list_add_tail(node, list_head(mm))?,
                 (_, false) => k.kmem.list_add(node, list_head(mm))?,
@@ -77,8 +88,8 @@ impl V61 {
         })
     }
 
-    fn finish(&self, k: &K, page: Pfn, bit: u32, by: &'static str) -> Result<()> {
-        if finish_byte(k, page, bit, by)? == 0 { self.release(k, page) } else { Ok(()) }
+    fn finish(&self, k: &K, page: Pfn, bit: u32, step: Step, by: &'static str) -> Result<()> {
+        if finish_byte(k, page, bit, step, by)? == 0 { self.release(k, page) } else { Ok(()) }
     }
 
     fn release(&self, k: &K, page: Pfn) -> Result<()> {
@@ -107,12 +118,12 @@ impl Frag<S390x> for V61 {
             let byte = self.retire(k, mm, table, A, false, BY)?;
             return if byte == 0 { self.release(k, page_of(k, table)?) } else { Ok(()) };
         }
-        self.retire(k, mm, table, A | P, false, BY)?;
-        self.finish(k, page_of(k, table)?, half(table), BY)
+        self.retire(k, mm, table, retired(k, Step::PendingFree), false, BY)?;
+        self.finish(k, page_of(k, table)?, half(table), Step::PendingFree, BY)
     }
 
     fn free_rcu(&self, k: &K, mm: Kva, table: Paddr, batch: &mut TableBatch<'_, S390x>) -> Result<()> {
-        self.retire(k, mm, table, A | P, true, "page_table_free_rcu")?;
+        self.retire(k, mm, table, retired(k, Step::PendingFreeRcu), true, "page_table_free_rcu")?;
         batch.remove_table(k, tag(table))
     }
 
@@ -134,7 +145,7 @@ impl Frag<S390x> for V61 {
             Variant::GeraldFinal => {
                 const BY: &str = "pte_free_defer";
                 self.retire(k, mm.kva(), table, A | P, false, BY)?;
-                if finish_byte(k, page, half(table), BY)? == 0 {
+                if finish_byte(k, page, half(table), Step::PendingFree, BY)? == 0 {
                     return k.call_rcu(Pages::lru(page), RcuFunc::Scheme(0));
                 }
                 Ok(())
@@ -150,7 +161,7 @@ impl Frag<S390x> for V61 {
     fn remove_table(&self, k: &K, tag: u64) -> Result<()> {
         let (page, bit) = untag(k, tag)?;
         k.stats.tables_freed.bump();
-        self.finish(k, page, bit, "__tlb_remove_table")
+        self.finish(k, page, bit, Step::PendingFreeRcu, "__tlb_remove_table")
     }
 
     fn callback(&self, k: &K, which: u8, head: Kva) -> Result<()> {

@@ -3,7 +3,7 @@
 //! it costs memory.
 
 use super::halves::*;
-use super::v61::{LEGAL, finish_byte, reuse};
+use super::v61::{LEGAL, finish_byte, retired, reuse};
 use crate::arch::S390x;
 use crate::error::{Result, broken};
 use crate::frag::Frag;
@@ -19,13 +19,14 @@ pub(super) struct V66;
 
 impl V66 {
     /// The common first step of both frees: A and P of the half change, and the page's place on the list with them.
-    fn retire(&self, k: &K, mm: Kva, page: Pfn, bit: u32, tail: bool, by: &'static str) -> Result<()> {
+    fn retire(&self, k: &K, mm: Kva, table: Paddr, step: Step, tail: bool, by: &'static str) -> Result<()> {
+        let (page, bit) = (page_of(k, table)?, half(table));
         locked(k, mm, || {
-            let byte = change(k, page, (A | P) << bit, LEGAL, by)?;
+            let byte = change(k, page, retired(k, step) << bit, LEGAL, by)?;
             let node = Pages::lru(page);
-            let active = k.kmem.pages.flags(page)? & flag::ACTIVE != 0;
+            let active = k.takes(Step::ActiveLook) && k.kmem.pages.flags(page)? & flag::ACTIVE != 0;
             if byte & AA == 0 || active {
-                k.kmem.list_del_init(node)
+                if k.takes(Step::ListDelEmpty) { k.kmem.list_del_init(node) } else { Ok(()) }
             } else if tail {
                 k.kmem.list_add_tail(node, list_head(mm))
             } else {
@@ -35,14 +36,18 @@ impl V66 {
     }
 
     /// The last step: P of the half goes; whoever empties the byte frees the page.
-    fn finish(&self, k: &K, page: Pfn, bit: u32, by: &'static str) -> Result<()> {
-        if finish_byte(k, page, bit, by)? != 0 {
+    fn finish(&self, k: &K, page: Pfn, bit: u32, step: Step, by: &'static str) -> Result<()> {
+        if finish_byte(k, page, bit, step, by)? != 0 {
             return Ok(());
         }
         if !k.kmem.list_empty(Pages::lru(page))? {
             return broken(14, format!("{page:?} is freed while it is on a list"));
         }
-        if k.kmem.pages.clear_flag(page, flag::ACTIVE)? & flag::ACTIVE != 0 {
+        let active = match k.takes(Step::ActiveClear) {
+            true => k.kmem.pages.clear_flag(page, flag::ACTIVE)?,
+            false => k.kmem.pages.flags(page)?,
+        };
+        if active & flag::ACTIVE != 0 && k.takes(Step::ActiveGrace) {
             k.call_rcu(Pages::lru(page), RcuFunc::Scheme(0))
         } else {
             release(k, page)
@@ -61,29 +66,29 @@ impl Frag<S390x> for V66 {
     }
 
     fn free(&self, k: &K, mm: Kva, table: Paddr) -> Result<()> {
-        let (page, bit) = (page_of(k, table)?, half(table));
-        self.retire(k, mm, page, bit, false, "page_table_free")?;
+        self.retire(k, mm, table, Step::PendingFree, false, "page_table_free")?;
         k.stats.tables_freed.bump();
-        self.finish(k, page, bit, "page_table_free")
+        self.finish(k, page_of(k, table)?, half(table), Step::PendingFree, "page_table_free")
     }
 
     fn free_rcu(&self, k: &K, mm: Kva, table: Paddr, batch: &mut TableBatch<'_, S390x>) -> Result<()> {
-        let (page, bit) = (page_of(k, table)?, half(table));
-        self.retire(k, mm, page, bit, true, "page_table_free_rcu")?;
+        self.retire(k, mm, table, Step::PendingFreeRcu, true, "page_table_free_rcu")?;
         batch.remove_table(k, tag(table))
     }
 
     fn free_defer(&self, k: &K, mm: &Mm, table: Paddr) -> Result<()> {
         let page = page_of(k, table)?;
         point("frag.set_active");
-        k.kmem.pages.set_flag(page, flag::ACTIVE)?;
+        if k.takes(Step::ActiveSet) {
+            k.kmem.pages.set_flag(page, flag::ACTIVE)?;
+        }
         self.free(k, mm.kva(), table)
     }
 
     fn remove_table(&self, k: &K, tag: u64) -> Result<()> {
         let (page, bit) = untag(k, tag)?;
         k.stats.tables_freed.bump();
-        self.finish(k, page, bit, "__tlb_remove_table")
+        self.finish(k, page, bit, Step::PendingFreeRcu, "__tlb_remove_table")
     }
 
     fn callback(&self, k: &K, _which: u8, head: Kva) -> Result<()> {
