@@ -5,6 +5,7 @@ use crate::context;
 use crate::error::Result;
 use crate::gather::Gather;
 use crate::kernel::Kernel;
+use crate::retract::Linked;
 use crate::sanitizer::Give;
 use crate::vma::VmaTree;
 use racewalk_ram::{Kva, Paddr};
@@ -61,9 +62,8 @@ pub struct Mm<A: Arch = S390x> {
     pgd: Paddr,
     context: A::Context,
     pub(crate) space: RwLock<Space>,
-    /// `i_mmap` locks of the mapped objects, as one, and what is not linked to its object any more though its tables
-    /// may still be there.
-    pub(crate) unlinked: RwLock<Vec<(u64, u64)>>,
+    /// `i_mmap` locks of the mapped objects, as one, and what is linked to them.
+    linked: RwLock<Linked>,
     exited: AtomicBool,
     dropped: AtomicBool,
 }
@@ -101,7 +101,7 @@ impl<A: Arch> Kernel<A> {
             pgd,
             context: A::context(self, pgd, crate::layout::slot(kva))?,
             space: RwLock::new(space),
-            unlinked: RwLock::new(Vec::new()),
+            linked: RwLock::new(Linked::default()),
             exited: AtomicBool::new(false),
             dropped: AtomicBool::new(false),
         }))
@@ -160,12 +160,12 @@ impl<A: Arch> Mm<A> {
         self.kernel.sleeping(|| self.space.write("mmap_lock"))
     }
     /// `i_mmap_lock_read`.
-    pub(crate) fn i_mmap_read(&self) -> ReadGuard<'_, Vec<(u64, u64)>> {
-        self.kernel.sleeping(|| self.unlinked.read("i_mmap"))
+    pub(crate) fn i_mmap_read(&self) -> ReadGuard<'_, Linked> {
+        self.kernel.sleeping(|| self.linked.read("i_mmap"))
     }
     /// `i_mmap_lock_write`.
-    pub(crate) fn i_mmap_write(&self) -> WriteGuard<'_, Vec<(u64, u64)>> {
-        self.kernel.sleeping(|| self.unlinked.write("i_mmap"))
+    pub(crate) fn i_mmap_write(&self) -> WriteGuard<'_, Linked> {
+        self.kernel.sleeping(|| self.linked.write("i_mmap"))
     }
     /// Its top table.
     pub(crate) fn pgd(&self) -> Paddr {

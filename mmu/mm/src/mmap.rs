@@ -153,7 +153,9 @@ impl<A: Arch> Mm<A> {
         } else {
             self.do_munmap(&mut space, at, len)?;
         }
-        space.vmas.insert(Vma { start: at, end: at + len, prot, flags: vm_flags, contents, name: None });
+        let vma = Vma { start: at, end: at + len, prot, flags: vm_flags, contents, name: None };
+        self.link(&vma);
+        space.vmas.insert(vma);
         Ok((at, len))
     }
 
@@ -258,7 +260,7 @@ impl<A: Arch> Mm<A> {
         }
         // From here on nobody finds these tables by the objects that were mapped (hosted-mm C.7).
         let (Some(first), Some(last)) = (vmas.first(), vmas.last()) else { return Ok(()) };
-        let _unlinked = self.unlink(first.start, last.end);
+        self.unlink(first.start, last.end);
         if exit && let Some(s) = k.sanitizer() {
             s.state().exit(self.kva());
         }
@@ -512,6 +514,7 @@ impl<A: Arch> Mm<A> {
                 let mut v = vma.clone();
                 space.vmas.remove(vma.start, vma.end);
                 v.end += more;
+                self.link(&v);
                 space.vmas.insert(v);
                 return Ok(addr);
             }
@@ -543,11 +546,13 @@ impl<A: Arch> Mm<A> {
             if !e.is_finding() {
                 // The old tables exist, so the way back needs no memory; tables made at the new place go.
                 k.move_page_tables(self, to, old, old_len)?;
+                self.link(&v);
                 space.vmas.insert(v);
                 self.do_munmap(space, to, len)?;
             }
             return Err(e);
         }
+        self.link(&v);
         space.vmas.insert(v);
         if old_len != 0 { self.do_munmap(space, old, old_len) } else { Ok(()) }
     }

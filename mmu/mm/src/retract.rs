@@ -7,43 +7,55 @@ use crate::gather::Gather;
 use crate::mm::Mm;
 use crate::mutant::Step;
 use crate::pgtable::pmd_level;
+use crate::vma::{Contents, Vma};
 use racewalk_ram::Vaddr;
+use std::collections::BTreeMap;
 
-/// A range whose mappings are linked to no object.
-#[must_use]
-pub(crate) struct Unlinked<'a, A: Arch> {
-    mm: &'a Mm<A>,
-    range: (u64, u64),
-}
+/// What is linked to the objects it maps (`i_mmap`): ranges by their first address.
+#[derive(Debug, Default)]
+pub(crate) struct Linked(BTreeMap<u64, u64>);
 
-impl<A: Arch> Drop for Unlinked<'_, A> {
-    fn drop(&mut self) {
-        // A space that exits has no mappings any more; one that was cancelled stays as it is.
-        if !std::thread::panicking() {
-            let mut u = self.mm.i_mmap_write();
-            if let Some(i) = u.iter().position(|&r| r == self.range) {
-                u.swap_remove(i);
+impl Linked {
+    fn contains(&self, va: u64) -> bool {
+        self.0.range(..=va).next_back().is_some_and(|(_, &end)| va < end)
+    }
+
+    fn insert(&mut self, start: u64, end: u64) {
+        self.0.insert(start, end);
+    }
+
+    fn remove(&mut self, start: u64, end: u64) {
+        let cut: Vec<(u64, u64)> =
+            self.0.range(..end).rev().take_while(|r| *r.1 > start).map(|(&a, &b)| (a, b)).collect();
+        for (a, b) in cut {
+            self.0.remove(&a);
+            if a < start {
+                self.0.insert(a, start);
+            }
+            if b > end {
+                self.0.insert(end, b);
             }
         }
     }
 }
 
 impl<A: Arch> Mm<A> {
-    /// `unlink_file_vma`: waits for walkers that came by the object, and lets no new ones in.
-    pub(crate) fn unlink(&self, start: u64, end: u64) -> Unlinked<'_, A> {
-        let range = (start, end);
-        self.i_mmap_write().push(range);
-        Unlinked { mm: self, range }
+    /// `vma_link` of a mapping of an object.
+    pub(crate) fn link(&self, vma: &Vma) {
+        if matches!(vma.contents, Contents::Object { .. }) {
+            self.i_mmap_write().insert(vma.start, vma.end);
+        }
     }
 
-    /// Runs `f` as a walk along an object's mappings does: with `i_mmap` held for reading, if the mapping at `va` is
-    /// still linked.
+    /// `unlink_file_vma`: waits for walkers that came by the object, and lets no new ones in.
+    pub(crate) fn unlink(&self, start: u64, end: u64) {
+        self.i_mmap_write().remove(start, end);
+    }
+
+    /// Runs `f` as a walk along an object's mappings does: with `i_mmap` held for reading, if `va` is linked.
     pub(crate) fn by_object<R>(&self, va: Vaddr, f: impl FnOnce() -> Result<R>) -> Result<Option<R>> {
-        let unlinked = self.i_mmap_read();
-        if unlinked.iter().any(|r| (r.0..r.1).contains(&va.0)) {
-            return Ok(None);
-        }
-        f().map(Some)
+        let linked = self.i_mmap_read();
+        if linked.contains(va.0) { f().map(Some) } else { Ok(None) }
     }
 
     /// `retract_page_tables` of one segment, as it landed: `i_mmap` for reading and no `mmap_lock`. The pages are
@@ -74,7 +86,10 @@ impl<A: Arch> Mm<A> {
 
     /// With `mmap_lock` held for writing.
     pub(crate) fn retract_alone(&self, start: u64) -> Result<bool> {
-        let _unlinked = self.kernel().takes(Step::RetractLock).then(|| self.i_mmap_write());
+        let linked = self.kernel().takes(Step::RetractLock).then(|| self.i_mmap_write());
+        if linked.as_ref().is_some_and(|l| !l.contains(start)) {
+            return Ok(false);
+        }
         self.unmap_segment(start)?;
         self.kernel().retract_table(self, start, false)
     }
@@ -105,5 +120,25 @@ impl<A: Arch> Mm<A> {
         let start = va.0 & !(A::LEVELS[pmd_level::<A>()].span() - 1);
         let _space = self.mmap_read();
         self.kernel().note(self.unmap_segment(start))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_cut() {
+        let mut l = Linked::default();
+        l.insert(10, 20);
+        l.insert(20, 30);
+        l.remove(15, 25);
+        let linked: Vec<u64> = (0..40).filter(|&v| l.contains(v)).collect();
+        assert_eq!(linked, (10..15).chain(25..30).collect::<Vec<_>>());
+        l.remove(0, 100);
+        assert!((0..40).all(|v| !l.contains(v)));
+        l.insert(0, 100);
+        l.remove(40, 60);
+        assert!(l.contains(39) && !l.contains(40) && !l.contains(59) && l.contains(60));
     }
 }
