@@ -95,36 +95,41 @@ fn pages(rng: &mut Rng) -> Place {
     Place { segment: rng.below(SEGMENTS as u64) as u32, pages: Some((first, first + len)) }
 }
 
-fn program(rng: &mut Rng, mut loaded: usize, mms: usize, geometry: Geometry) -> Vec<Op> {
+/// An operation of a CPU that has mm `loaded` loaded, of `mms`; none where the one that was drawn cannot be.
+pub(crate) fn operation(rng: &mut Rng, loaded: usize, mms: usize, geometry: Geometry) -> Option<Op> {
     let all: u64 = MIX.iter().map(|m| m.1).sum();
+    let mut at = rng.below(all);
+    let verb = MIX
+        .iter()
+        .find(|m| {
+            let here = at < m.1;
+            at = at.wrapping_sub(m.1);
+            here
+        })
+        .map_or(Verb::Touch, |m| m.0);
+    if verb.needs_huge() && !geometry.shape().huge || verb == Verb::Switch && mms == 1 {
+        return None;
+    }
+    let mm = if verb.needs_loaded() { loaded } else { rng.below(mms as u64) as usize };
+    let segment = Place { segment: rng.below(SEGMENTS as u64) as u32, pages: None };
+    let place = match verb {
+        Verb::Touch | Verb::Read | Verb::Lock | Verb::Gup | Verb::Walk => Some(pages(rng)),
+        Verb::Switch | Verb::RcuBarrier => None,
+        _ => Some(segment),
+    };
+    let with = (verb.on_mm() || verb == Verb::Switch).then_some(mm);
+    Some(Op { verb, mm: with, place, store: verb == Verb::Touch && rng.below(2) == 0 })
+}
+
+fn program(rng: &mut Rng, mut loaded: usize, mms: usize, geometry: Geometry) -> Vec<Op> {
     let mut ops = Vec::new();
     let mut got: Vec<Op> = Vec::new();
     for _ in 0..1 + rng.below(4) {
-        let mut at = rng.below(all);
-        let verb = MIX
-            .iter()
-            .find(|m| {
-                let here = at < m.1;
-                at = at.wrapping_sub(m.1);
-                here
-            })
-            .map_or(Verb::Touch, |m| m.0);
-        if verb.needs_huge() && !geometry.shape().huge || verb == Verb::Switch && mms == 1 {
-            continue;
+        let Some(op) = operation(rng, loaded, mms, geometry) else { continue };
+        if op.verb == Verb::Switch {
+            loaded = op.mm.unwrap_or(loaded);
         }
-        let mm = if verb.needs_loaded() { loaded } else { rng.below(mms as u64) as usize };
-        let segment = Place { segment: rng.below(SEGMENTS as u64) as u32, pages: None };
-        let place = match verb {
-            Verb::Touch | Verb::Read | Verb::Lock | Verb::Gup | Verb::Walk => Some(pages(rng)),
-            Verb::Switch | Verb::RcuBarrier => None,
-            _ => Some(segment),
-        };
-        if verb == Verb::Switch {
-            loaded = mm;
-        }
-        let with = (verb.on_mm() || verb == Verb::Switch).then_some(mm);
-        let op = Op { verb, mm: with, place, store: verb == Verb::Touch && rng.below(2) == 0 };
-        if verb == Verb::GetPage {
+        if op.verb == Verb::GetPage {
             got.push(Op { verb: Verb::PutPage, ..op.clone() });
         }
         ops.push(op);

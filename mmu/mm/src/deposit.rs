@@ -5,7 +5,7 @@ use crate::arch::Arch;
 use crate::error::Result;
 use crate::layout;
 use crate::mm::Mm;
-use crate::page::{FrameKind, word};
+use crate::page::{FrameKind, flag, word};
 use crate::pgtable::pmd_level;
 use racewalk_ram::{Kva, Paddr, Pfn, Vaddr};
 use racewalk_sched::point;
@@ -84,6 +84,10 @@ impl<A: Arch> Mm<A> {
         k.note((|| {
             point("page.put");
             if k.kmem.pages.put_testzero(page)? {
+                if k.kmem.pages.flags(page)? & flag::TABLE == 0 {
+                    // Its tables are gone: we were the last user.
+                    return k.free(page, 0);
+                }
                 let found =
                     format!("the last reference to page {:#x} of tables is a stranger's", page.paddr().0);
                 return k.broken_about(7, found, page.paddr());

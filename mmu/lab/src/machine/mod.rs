@@ -1,8 +1,11 @@
 //! Scenarios on the real mm: a machine for each run, its CPUs, walkers and the RCU thread as tasks of one schedule.
 
 mod events;
+mod free;
 mod ops;
 mod setup;
+
+pub use free::{Free, Freed};
 
 use crate::scenario::{Geometry, Op, Scenario};
 use crate::target::{Finding, LabError, RunOptions, RunResult, Target};
@@ -14,9 +17,9 @@ use racewalk_mm::{Kernel, Mm, MmError, Scheme, Variant};
 use racewalk_ram::{PAGE_SIZE, Paddr, Ram, Vaddr};
 use racewalk_sched::controlled::{self, End, Outcome, Policy};
 use racewalk_sched::{NO_CPU, set_this_cpu};
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 /// Bytes of stack for a task: the hosted mm needs no more, and less is touched anew.
@@ -101,13 +104,12 @@ struct Shared<A: Arch> {
     kernel: Arc<Kernel<A>>,
     mms: Vec<Arc<Mm<A>>>,
     /// CPUs and walkers that have not ended.
-    left: Cell<usize>,
+    left: AtomicUsize,
 }
 
 impl<A: Arch> Shared<A> {
     fn one_less(&self) {
-        self.left.set(self.left.get() - 1);
-        if self.left.get() == 0 {
+        if self.left.fetch_sub(1, SeqCst) == 1 {
             self.kernel.rcu_kick();
         }
     }
@@ -128,6 +130,23 @@ fn size<A: Arch>() -> u64 {
     ((256u64 << A::PAGE_SHIFT) + (1 << 20)).next_multiple_of(1 << 20)
 }
 
+/// A machine with a sanitizer that watches it.
+fn boot<A: Arch>(
+    ram: &Arc<Ram>,
+    variant: Variant,
+    cpus: u32,
+    states: bool,
+) -> Result<Arc<Kernel<A>>, MmError> {
+    let mut config = racewalk_mm::Config::default();
+    config.scheme = variant.scheme;
+    config.without = variant.without;
+    config.reserved = (2 * PAGE_SIZE).max(1 << A::PAGE_SHIFT);
+    config.max_mms = 8;
+    config.mmap_min_addr = 0;
+    config.sanitize = Some(sanitizer::Options { log: 1 << 14, states });
+    Kernel::<A>::new(ram.clone(), Cpus::new(ram.clone(), cpus), config)
+}
+
 fn run<A: Arch>(
     scenario: &Scenario,
     variant: Variant,
@@ -137,15 +156,7 @@ fn run<A: Arch>(
     let setup_failed =
         |e: MmError| LabError::Setup { scenario: scenario.name.clone(), problem: e.to_string() };
     let ram = memory(size::<A>()).map_err(setup_failed)?;
-    let cpus = Cpus::new(ram.clone(), scenario.cpus);
-    let mut config = racewalk_mm::Config::default();
-    config.scheme = variant.scheme;
-    config.without = variant.without;
-    config.reserved = (2 * PAGE_SIZE).max(1 << A::PAGE_SHIFT);
-    config.max_mms = 8;
-    config.mmap_min_addr = 0;
-    config.sanitize = Some(sanitizer::Options { log: 1 << 14, states: options.states });
-    let kernel = Kernel::<A>::new(ram.clone(), cpus, config).map_err(setup_failed)?;
+    let kernel = boot::<A>(&ram, variant, scenario.cpus, options.states).map_err(setup_failed)?;
     let mms = match setup::make(scenario, &kernel) {
         Ok(mms) => mms,
         Err(e) => {
@@ -153,7 +164,7 @@ fn run<A: Arch>(
             return Err(setup_failed(e));
         }
     };
-    let shared = Rc::new(Shared { kernel: kernel.clone(), mms, left: Cell::new(0) });
+    let shared = Arc::new(Shared { kernel: kernel.clone(), mms, left: AtomicUsize::new(0) });
     let mut names: Vec<String> = vec!["main".into()];
     let mut ops: Vec<Op> = Vec::new();
     // Made before the run, spawned in it: task n is the n-th of them.
@@ -190,7 +201,7 @@ fn run<A: Arch>(
             }),
         ));
     }
-    shared.left.set(tasks.len());
+    shared.left.store(tasks.len(), SeqCst);
     {
         let shared = shared.clone();
         tasks.push(("rcu".into(), Box::new(move || rcu(&shared))));
@@ -234,7 +245,7 @@ fn rcu<A: Arch>(shared: &Shared<A>) {
     loop {
         let news = k.rcu_news();
         k.rcu_poll();
-        if shared.left.get() == 0 || k.has_findings() {
+        if shared.left.load(SeqCst) == 0 || k.has_findings() {
             return;
         }
         k.rcu_wait(news, Duration::from_secs(1));
