@@ -168,7 +168,7 @@ impl<A: Arch> Mm<A> {
         if let Some(p) = page {
             k.add_rmap(self, p)?;
         }
-        A::set_pte(k, locked.pte, pte.raw())
+        k.set_pte(locked.pte, pte)
     }
 
     /// The entry for `va`, locked; the table is made if there is none.

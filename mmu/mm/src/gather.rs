@@ -157,7 +157,9 @@ impl<'a, A: Arch> Gather<'a, A> {
     /// `tlb_flush_mmu`: invalidates, then frees.
     pub(crate) fn flush(&mut self) -> Result<()> {
         self.batch.flush(self.k)?;
-        A::flush_mm_lazy(self.k, self.mm)?;
+        if self.k.takes(Step::TableFlush) {
+            A::flush_mm_lazy(self.k, self.mm)?;
+        }
         for p in std::mem::take(&mut self.pages) {
             self.k.put_page(p)?;
         }

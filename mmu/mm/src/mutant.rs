@@ -9,7 +9,7 @@ use std::str::FromStr;
 /// A step that can be left out.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Step {
-    /// `tlb_table_flush`: the invalidation before the grace period.
+    /// The invalidation of unhooked tables, before their grace period (`tlb_table_flush`) and at the end of the gather.
     TableFlush,
     /// The invalidation of `tlb_remove_table` without memory.
     TableFlushNow,
@@ -25,8 +25,8 @@ pub enum Step {
     RetractLock,
     /// `pte_offset_map_lock`: the second look at the PMD entry.
     MapLockRecheck,
-    /// `rcu_read_lock` of a reader.
-    RcuReadLock,
+    /// A grace period waits for readers and CPUs.
+    GraceWait,
     /// `gup_fast`: interrupts off.
     GupIrqOff,
     /// A fault's second look at the entry under its lock.
@@ -57,8 +57,8 @@ pub enum Step {
     ActiveGrace,
     /// s390x with HH bits: the callback queues the page for the other half.
     SecondHalf,
-    /// `page_table_free_rcu` with HH bits: the look whether the other half waits before the page is listed.
-    WaitingLook,
+    /// `__tlb_remove_table` with HH bits: the second look, under the lock, whether the other half is still allocated.
+    FinishRecheck,
     /// Power: the fragments of a fresh page are counted beforehand.
     FragCount,
     /// Power: `page_table_lock` around the cursor.
@@ -94,7 +94,7 @@ pub const MUTANTS: &[Row] = &[
     row(Step::RetractIpi, "retract-ipi", &["s390-61", "ppc-frag"]),
     row(Step::RetractLock, "retract-lock", &["s390-61", "ppc-frag"]),
     row(Step::MapLockRecheck, "map-lock-recheck", &["s390-66", "ppc-66-fixed", "gen-defer"]),
-    row(Step::RcuReadLock, "rcu-read-lock", &["s390-66", "s390-67", "ppc-66-fixed"]),
+    row(Step::GraceWait, "grace-wait", &["s390-66", "s390-67", "ppc-66-fixed"]),
     row(Step::GupIrqOff, "gup-irq-off", &["s390-61", "ppc-frag", "s390-67"]),
     row(Step::InstallRecheck, "install-recheck", &["s390-66"]),
     row(Step::PmdRecheck, "pmd-recheck", &["s390-66", "ppc-66-fixed"]),
@@ -110,7 +110,7 @@ pub const MUTANTS: &[Row] = &[
     row(Step::ActiveClear, "active-clear", &["s390-66", "ppc-66-fixed"]),
     row(Step::ActiveGrace, "active-grace", &["s390-66", "ppc-66-fixed"]),
     row(Step::SecondHalf, "second-half", &["s390-v2-maskfixed", "s390-v2+1"]),
-    row(Step::WaitingLook, "waiting-look", &["s390-v2-maskfixed", "s390-v2+1"]),
+    row(Step::FinishRecheck, "finish-recheck", &["s390-v2-maskfixed", "s390-v2+1"]),
     row(Step::FragCount, "frag-count", &["ppc-frag", "ppc-66-fixed"]),
     row(Step::CursorLock, "cursor-lock", &["ppc-frag", "ppc-66-fixed"]),
     row(Step::FragRest, "frag-rest", &["ppc-frag", "ppc-66-fixed"]),

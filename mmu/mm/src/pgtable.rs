@@ -421,7 +421,7 @@ impl<A: Arch> Kernel<A> {
             for a in (from.1..from.1 + n).step_by(1 << A::PAGE_SHIFT) {
                 if !src.load()?.none() {
                     let old = self.ptep_xchg(mm, Vaddr(a), src.pte, A::Pte::EMPTY, How::Direct)?;
-                    A::set_pte(self, dst, old.raw())?;
+                    self.set_pte(dst, old)?;
                 }
                 src.pte = src.pte.offset(8);
                 dst = dst.offset(8);
@@ -443,7 +443,18 @@ impl<A: Arch> Kernel<A> {
         new: A::Pte,
         how: How,
     ) -> Result<A::Pte> {
+        if let Some(s) = self.sanitizer() {
+            s.store(pte, new.raw())?;
+        }
         A::ptep_xchg(self, mm, va, pte, new.raw(), how).map(A::Pte::from_raw)
+    }
+
+    /// Stores an entry where there is none, or changes software bits only, under its table's lock.
+    pub(crate) fn set_pte(&self, pte: Paddr, new: A::Pte) -> Result<()> {
+        if let Some(s) = self.sanitizer() {
+            s.store(pte, new.raw())?;
+        }
+        A::set_pte(self, pte, new.raw())
     }
 
     /// `retract_page_tables` for one segment (hosted-mm C.4): takes an empty page table away from under an object

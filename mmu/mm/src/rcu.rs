@@ -107,8 +107,7 @@ pub(crate) struct Rcu {
 #[must_use]
 pub struct RcuReader<'a> {
     rcu: &'a Rcu,
-    /// Where it is counted; not at all in a mutant.
-    side: Option<usize>,
+    side: usize,
     /// The section in the sanitizer's books.
     scope: Option<(&'a Sanitizer, u64)>,
 }
@@ -140,9 +139,8 @@ impl Drop for RcuReader<'_> {
         if let Some((s, id)) = self.scope {
             s.state().leave(id);
         }
-        let Some(side) = self.side else { return };
         // Without a grace period wanted nobody waits for readers; one that begins from here on looks at the count.
-        if self.rcu.readers[side].fetch_sub(1, SeqCst) == 1
+        if self.rcu.readers[self.side].fetch_sub(1, SeqCst) == 1
             && self.rcu.wanted.load(SeqCst) > self.rcu.completed.load(SeqCst)
         {
             self.rcu.tell();
@@ -198,11 +196,8 @@ impl<A: Arch> Kernel<A> {
     /// Begins an RCU read-side section.
     pub fn rcu_read_lock(&self) -> RcuReader<'_> {
         point("rcu.read_lock");
-        let side = self.takes(Step::RcuReadLock).then(|| {
-            let side = (self.rcu.side.load(SeqCst) & 1) as usize;
-            self.rcu.readers[side].fetch_add(1, SeqCst);
-            side
-        });
+        let side = (self.rcu.side.load(SeqCst) & 1) as usize;
+        self.rcu.readers[side].fetch_add(1, SeqCst);
         let scope = self.sanitizer().map(|s| (s, s.state().enter(Class::W4)));
         RcuReader { rcu: &self.rcu, side, scope }
     }
@@ -339,7 +334,8 @@ impl<A: Arch> Kernel<A> {
                     self.cpus.rcu_counter(cpu).load(SeqCst) == counter
                         && rcu.quiescent[cpu as usize].load(SeqCst) == noted
                 });
-                if !gp.cpus.is_empty() || rcu.readers[side ^ 1].load(SeqCst) != 0 {
+                let busy = !gp.cpus.is_empty() || rcu.readers[side ^ 1].load(SeqCst) != 0;
+                if busy && self.takes(Step::GraceWait) {
                     return Ok(false);
                 }
                 self.rcu_end(&mut gp)?;

@@ -181,8 +181,23 @@ pub struct Race {
     #[arg(long)]
     pub list: bool,
     /// Every scheme in every scenario of the library, beside what is expected.
-    #[arg(long, conflicts_with = "what")]
+    #[arg(long, group = "mode", conflicts_with = "what")]
     pub all: bool,
+    /// The sound schemes without one of their steps each, which must be noticed.
+    #[arg(long, group = "mode", conflicts_with = "what")]
+    pub mutants: bool,
+    /// Random workloads instead of a scenario, --seconds for each scheme; without --scheme: the flawed ones.
+    #[arg(long, group = "mode", conflicts_with = "what")]
+    pub random: bool,
+    /// Random workloads on every sound scheme and geometry: --schedules controlled, --seconds on threads.
+    #[arg(long, group = "mode", conflicts_with = "what")]
+    pub soak: bool,
+    /// Time limit of --random, time on threads of --soak.
+    #[arg(long, default_value_t = 60.0, value_parser = seconds)]
+    pub seconds: f64,
+    /// Most CPUs of a random workload; CPUs on threads.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(2..=64))]
+    pub cpus: u32,
     /// Schemes, separated by commas; `all`: every one that fits the scenario.
     #[arg(long, value_name = "NAMES")]
     pub scheme: Option<String>,
@@ -231,6 +246,13 @@ pub struct Explain {
     /// An interleaving such as F-03b, a scenario, or a scheme.
     #[arg(required = true)]
     pub what: Vec<String>,
+}
+
+fn seconds(s: &str) -> Result<f64, String> {
+    match s.parse::<f64>() {
+        Ok(x) if x > 0.0 && x <= 1e6 => Ok(x),
+        _ => Err("wanted seconds, more than 0 and at most 1000000".into()),
+    }
 }
 
 fn geometry(s: &str) -> Result<Geometry, String> {

@@ -95,7 +95,7 @@ fn measure(
         PolicySpec::Dfs(_) => anyhow::bail!("race --all: dfs is not a policy of seeds"),
         p => p.clone(),
     };
-    let policy = policy_of(&spec, s, scheme, &options)?;
+    let policy = policy_of(&spec, s, scheme.name(), &options)?;
     let control = Machine.run(s, scheme.name(), &mut RoundRobin::default(), &options)?;
     let started = Instant::now();
     let mut m = Measured {

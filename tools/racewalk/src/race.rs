@@ -11,9 +11,9 @@ use racewalk_lab::library;
 use racewalk_lab::machine::{Machine, geometries};
 use racewalk_lab::scenario::{Geometry, Scenario};
 use racewalk_lab::target::{LabError, RunOptions, RunResult, Target};
-use racewalk_mm::Scheme;
 use racewalk_mm::frag::Status;
 use racewalk_mm::sanitizer::invariant;
+use racewalk_mm::{Scheme, Variant};
 use racewalk_sched::controlled::{
     Dfs, Pct, Policy, PolicySpec, Random, Replay as Replayed, RoundRobin, Stay,
 };
@@ -29,6 +29,15 @@ pub fn race(args: &Race) -> anyhow::Result<u8> {
     }
     if args.all {
         return crate::matrix::all(args);
+    }
+    if args.mutants {
+        return crate::mutants::mutants(args);
+    }
+    if args.random {
+        return crate::random::random(args);
+    }
+    if args.soak {
+        return crate::random::soak(args);
     }
     let Some(what) = &args.what else {
         bail!("race: no scenario; wanted a name of `race --list`, or a file")
@@ -59,30 +68,39 @@ fn scenario(what: &str) -> anyhow::Result<Scenario> {
     Err(anyhow!("scenario {what:?} is none of `race --list` and no file{meant}"))
 }
 
-fn schemes(args: &Race, scenario: &Scenario) -> anyhow::Result<Vec<(Scheme, Geometry)>> {
-    let fits = |s: Scheme| -> Option<Geometry> {
-        let known = geometries(s);
+/// The schemes that `--scheme` names; without it, those that `default` takes.
+pub fn selected(args: &Race, default: impl Fn(Scheme) -> bool) -> anyhow::Result<Vec<Variant>> {
+    let available = Scheme::catalogue().filter(|s| s.available());
+    match args.scheme.as_deref() {
+        None => Ok(available.filter(|&s| default(s)).map(Variant::from).collect()),
+        Some("all") => Ok(available.map(Variant::from).collect()),
+        Some(words) => {
+            words.split(',').map(|w| w.parse::<Variant>().map_err(|e| anyhow!("race: {e}"))).collect()
+        }
+    }
+}
+
+fn schemes(args: &Race, scenario: &Scenario) -> anyhow::Result<Vec<(Variant, Geometry)>> {
+    let fits = |v: Variant| -> Option<Geometry> {
+        let known = geometries(v.scheme);
         let wanted = scenario.geometries.iter().copied().filter(|g| args.geometry.is_none_or(|w| w == *g));
         wanted.into_iter().find(|g| known.contains(g))
     };
-    let all: Vec<Scheme> = Scheme::catalogue().filter(|s| s.available()).collect();
-    let words = args.scheme.as_deref().unwrap_or("all");
+    let named = args.scheme.as_deref().is_some_and(|s| s != "all");
     let mut out = Vec::new();
-    if words == "all" {
-        out.extend(all.iter().filter_map(|&s| Some((s, fits(s)?))));
-    } else {
-        for word in words.split(',') {
-            let s: Scheme = word.parse().map_err(|e| anyhow!("race: {e}"))?;
-            let Some(g) = fits(s) else {
+    for v in selected(args, |_| true)? {
+        match fits(v) {
+            Some(g) => out.push((v, g)),
+            None if named => {
                 let there: Vec<_> = scenario.geometries.iter().map(|g| g.word()).collect();
-                let knows: Vec<_> = geometries(s).iter().map(|g| g.word()).collect();
+                let knows: Vec<_> = geometries(v.scheme).iter().map(|g| g.word()).collect();
                 bail!(
-                    "race: scheme {s} knows {}; the scenario is for {}",
+                    "race: scheme {v} knows {}; the scenario is for {}",
                     if knows.is_empty() { "no geometry yet".into() } else { knows.join(", ") },
                     there.join(", ")
                 );
-            };
-            out.push((s, g));
+            }
+            None => {}
         }
     }
     if out.is_empty() {
@@ -101,7 +119,7 @@ pub type PolicyOf = Box<dyn Fn(u64) -> Box<dyn Policy> + Sync>;
 pub fn policy_of(
     spec: &PolicySpec,
     scenario: &Scenario,
-    scheme: Scheme,
+    scheme: &str,
     options: &RunOptions,
 ) -> anyhow::Result<PolicyOf> {
     Ok(match spec.clone() {
@@ -117,7 +135,7 @@ pub fn policy_of(
                     let mut most = 1;
                     for seed in 0..LEARN {
                         let mut policy = Pct::new(seed, depth, most);
-                        let r = Machine.run(scenario, scheme.name(), &mut policy, options)?;
+                        let r = Machine.run(scenario, scheme, &mut policy, options)?;
                         most = most.max(r.outcome.schedule.choices.len() as u64);
                     }
                     most
@@ -134,12 +152,16 @@ fn one(
     args: &Race,
     what: &str,
     scenario: &Scenario,
-    scheme: Scheme,
+    variant: Variant,
     geometry: Geometry,
 ) -> anyhow::Result<bool> {
     let mut options = RunOptions::default();
     options.geometry = Some(geometry);
-    let flaw = scheme.row().flaw.unwrap_or("none known");
+    let flaw = match variant.without {
+        Some(step) => format!("a step is left out: {}", step.row().name),
+        None => variant.scheme.row().flaw.unwrap_or("none known").to_string(),
+    };
+    let scheme = &*variant.to_string();
     let mut out = format!("{} under {scheme} on {} (flaw: {flaw})\n", scenario.name, geometry.word());
     let first = if let PolicySpec::Dfs(n) = args.policy {
         dfs(args, scenario, scheme, &options, n, &mut out)?
@@ -151,7 +173,7 @@ fn one(
         let policy = policy_of(&args.policy, scenario, scheme, &options)?;
         let terminal = std::io::stderr().is_terminal();
         let started = std::time::Instant::now();
-        let report = campaign::run(&Machine, scenario, scheme.name(), &options, &plan, &*policy, |p| {
+        let report = campaign::run(&Machine, scenario, scheme, &options, &plan, &*policy, |p| {
             if terminal {
                 eprint!("\r{scheme}: {p} ");
                 let _ = std::io::stderr().flush();
@@ -167,19 +189,9 @@ fn one(
         talk::print(&out)?;
         return Ok(false);
     };
-    let found =
-        Finding { scenario: scenario.clone(), scheme: scheme.name().into(), geometry, schedule, rule };
-    let small = found.shrink(&Machine)?;
-    let result = small.repeat(&Machine)?;
-    let told = tell(&small, &result);
-    let _ = writeln!(out, "\n{told}");
-    let _ = writeln!(out, "seed {seed}; schedule {}", small.schedule);
-    if let Some(path) = &args.save {
-        let path = numbered(path, scheme, args);
-        let text = small.to_file(seed, &Columns::of(&result.events).text())?;
-        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-        let _ = writeln!(out, "replay: racewalk replay {}", path.display());
-    } else {
+    let found = Finding { scenario: scenario.clone(), scheme: scheme.into(), geometry, schedule, rule };
+    report_finding(args, &found, seed, &mut out)?;
+    if args.save.is_none() {
         let _ = writeln!(
             out,
             "again: racewalk race {what} --scheme {scheme} --geometry {} --policy {} --seed {seed} --schedules 1\n\
@@ -188,19 +200,35 @@ fn one(
             args.policy
         );
     }
-    if let Some(path) = &args.output {
-        let c = Columns::of(&result.events);
-        let svg = path.extension().is_some_and(|e| e == "svg");
-        let title = format!("{} under {scheme}", scenario.name);
-        let text = if svg { c.svg() } else { c.html(&title) };
-        std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
-    }
     talk::print(&out)?;
     Ok(true)
 }
 
+/// Shrinks a finding, tells it, saves and draws it where that is wanted.
+pub fn report_finding(args: &Race, found: &Finding, seed: u64, out: &mut String) -> anyhow::Result<()> {
+    let small = found.shrink(&Machine)?;
+    let result = small.repeat(&Machine)?;
+    let told = tell(&small, &result);
+    let _ = writeln!(out, "\n{told}");
+    let _ = writeln!(out, "seed {seed}; schedule {}", small.schedule);
+    if let Some(path) = &args.save {
+        let path = numbered(path, &small.scheme, args);
+        let text = small.to_file(seed, &Columns::of(&result.events).text())?;
+        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        let _ = writeln!(out, "replay: racewalk replay {}", path.display());
+    }
+    if let Some(path) = &args.output {
+        let c = Columns::of(&result.events);
+        let svg = path.extension().is_some_and(|e| e == "svg");
+        let title = format!("{} under {}", small.scenario.name, small.scheme);
+        let text = if svg { c.svg() } else { c.html(&title) };
+        std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
+}
+
 /// Several schemes save into files of their own.
-fn numbered(path: &Path, scheme: Scheme, args: &Race) -> std::path::PathBuf {
+fn numbered(path: &Path, scheme: &str, args: &Race) -> std::path::PathBuf {
     match args.scheme.as_deref() {
         Some(s) if s != "all" && !s.contains(',') => path.into(),
         _ => {
@@ -241,7 +269,7 @@ type First = (u64, racewalk_sched::schedule::Schedule, u8);
 fn dfs(
     args: &Race,
     scenario: &Scenario,
-    scheme: Scheme,
+    scheme: &str,
     options: &RunOptions,
     bound: u32,
     out: &mut String,
@@ -249,7 +277,7 @@ fn dfs(
     let mut dfs = Dfs::new(bound);
     let (mut first, mut found) = (None, 0u64);
     while dfs.schedules() < args.schedules && dfs.start() {
-        let r = Machine.run(scenario, scheme.name(), &mut dfs, options)?;
+        let r = Machine.run(scenario, scheme, &mut dfs, options)?;
         if let Some(f) = r.findings.first() {
             found += 1;
             first.get_or_insert((dfs.schedules(), r.outcome.schedule, f.rule));

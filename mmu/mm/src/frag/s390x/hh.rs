@@ -122,8 +122,7 @@ impl Hh {
                 _ => change(k, page, p << bit, self.legal(), by)?,
             };
             // Looked at again: somebody may have freed the other half meanwhile.
-            let waiting = k.takes(Step::WaitingLook) && byte & (HH | PP) != 0;
-            let usable = byte & AA != 0 && !waiting;
+            let usable = byte & AA != 0 && byte & (HH | PP) == 0 || !k.takes(Step::FinishRecheck);
             if usable && self.variant != Variant::HhTail {
                 k.kmem.list_add(Pages::lru(page), head)?;
             }

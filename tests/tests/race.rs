@@ -1,0 +1,46 @@
+//! The race lab's campaigns from the command line, short: the named commands of docs/race.md are the long ones.
+
+use racewalk_tests::run::{Run, run};
+use racewalk_tests::{paths, quick};
+use std::process::Command;
+use std::time::Duration;
+
+fn race(args: &[&str]) -> Run {
+    run(Command::new(paths::racewalk()).arg("race").args(args), Duration::from_secs(300))
+}
+
+/// Every step of the sound schemes that can be switched off is missed.
+#[test]
+fn mutants_are_caught() {
+    let r = race(&["--mutants", "--schedules", "4000"]).expect(0);
+    let text = r.text();
+    let caught = text.lines().last().unwrap_or_default();
+    r.check(text.lines().filter(|l| l.contains('~')).count() >= 20, "at least twenty mutants");
+    r.check(caught.contains("mutants caught"), "a count");
+}
+
+/// Sound schemes on every geometry, in schedules and on threads.
+#[test]
+fn what_is_sound_soaks_in_silence() {
+    let (seconds, schedules) = if quick() { ("0.1", "100") } else { ("0.5", "1000") };
+    let r = race(&["--soak", "--seconds", seconds, "--schedules", schedules]).expect(0);
+    r.check(r.text().contains("something was found in 0"), "nothing found");
+    r.check(r.text().lines().count() > 20, "every sound scheme");
+}
+
+/// A workload that knows no flaw finds one, and the finding is kept and repeats.
+#[test]
+fn a_random_workload_finds_a_flaw() {
+    let dir = paths::scratch("race-random");
+    let file = dir.join("found.schedule");
+    let file = file.to_str().expect("a path in UTF-8");
+    let r = race(&["--random", "--scheme", "s390-nop", "--seconds", "60", "--save", file]).expect(3);
+    r.check(r.text().contains("something was found in 1 of 1"), "a finding");
+    run(Command::new(paths::racewalk()).args(["replay", file]), Duration::from_secs(60)).expect(3);
+    // A mutant is named like a scheme and kept like one.
+    let r = race(&["f-01", "--scheme", "s390-66~active-set", "--save", file]).expect(3);
+    r.check(r.text().contains("a step is left out: active-set"), "the step");
+    run(Command::new(paths::racewalk()).args(["replay", file]), Duration::from_secs(60)).expect(3);
+    let r = race(&["f-01", "--scheme", "s390-66~nothing"]).expect(125);
+    r.check(r.stderr.contains("active-set"), "the steps that there are");
+}

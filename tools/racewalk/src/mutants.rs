@@ -1,0 +1,158 @@
+//! `racewalk race --mutants`: the sound schemes without one step each. What is switched off must be noticed.
+
+use crate::cli::Race;
+use crate::race::policy_of;
+use crate::talk;
+use anyhow::Context;
+use racewalk_lab::campaign::{self, Plan};
+use racewalk_lab::finding::Finding;
+use racewalk_lab::library;
+use racewalk_lab::machine::{Machine, geometries};
+use racewalk_lab::matrix::{Expectation, Matrix};
+use racewalk_lab::scenario::Scenario;
+use racewalk_lab::target::RunOptions;
+use racewalk_lab::workload::{self, Search};
+use racewalk_mm::sanitizer::invariant;
+use racewalk_mm::{MUTANTS, Scheme, Variant};
+use std::time::Instant;
+
+/// Of the mutants at least so many in ten must be caught.
+const WANTED_OF_TEN: usize = 9;
+
+/// Where a mutant was caught.
+struct Caught {
+    by: String,
+    scheme: Variant,
+    rule: u8,
+    schedules: u64,
+    finding: Finding,
+}
+
+/// The verb with `--mutants`. Status 1 if too few are caught.
+pub fn mutants(args: &Race) -> anyhow::Result<u8> {
+    let scenarios = library::scenarios().context("race --mutants")?;
+    let matrix = library::matrix().context("race --mutants")?;
+    let (mut caught, mut not) = (0, Vec::new());
+    talk::print(&format!(
+        "{:<18} {:<32} {:<14} {:>9} {:>6}  invariant\n",
+        "step left out", "scheme", "caught in", "schedules", "time"
+    ))?;
+    for row in MUTANTS {
+        let started = Instant::now();
+        let mut tried = 0;
+        let mut found = None;
+        for scheme in row.schemes {
+            let scheme: Scheme = scheme.parse()?;
+            let v = Variant { scheme, without: Some(row.step) };
+            found = catch(args, &scenarios, &matrix, v, &mut tried)?;
+            if found.is_some() {
+                break;
+            }
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        match found {
+            Some(c) => {
+                caught += 1;
+                talk::print(&format!(
+                    "{:<18} {:<32} {:<14} {:>9} {seconds:>5.1}s  {} ({})\n",
+                    row.name,
+                    c.scheme.to_string(),
+                    c.by,
+                    c.schedules,
+                    c.rule,
+                    invariant(c.rule)
+                ))?;
+                if let Some(path) = &args.save {
+                    save(path, row.name, &c)?;
+                }
+            }
+            None => {
+                not.push(row.name);
+                let schemes = row.schemes.join(", ");
+                talk::print(&format!(
+                    "{:<18} {schemes:<32} {:<14} {tried:>9} {seconds:>5.1}s  NOT CAUGHT\n",
+                    row.name, "-"
+                ))?;
+            }
+        }
+    }
+    talk::print(&format!(
+        "{caught} of {} mutants caught; not: {}\n",
+        MUTANTS.len(),
+        if not.is_empty() { "none".into() } else { not.join(", ") }
+    ))?;
+    Ok((caught * 10 < MUTANTS.len() * WANTED_OF_TEN) as u8)
+}
+
+/// `PATH`, with the step's name before its extension.
+fn save(path: &std::path::Path, step: &str, c: &Caught) -> anyhow::Result<()> {
+    let mut name = path.file_stem().unwrap_or_default().to_os_string();
+    name.push(format!("-{step}"));
+    if let Some(e) = path.extension() {
+        name.push(".");
+        name.push(e);
+    }
+    let path = path.with_file_name(name);
+    let small = c.finding.shrink(&Machine)?;
+    let text = small.to_file(0, "")?;
+    std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+}
+
+/// Looks for a schedule that shows the flaw: in the scenarios that the whole scheme survives, then in random workloads.
+fn catch(
+    args: &Race,
+    scenarios: &[Scenario],
+    matrix: &Matrix,
+    v: Variant,
+    tried: &mut u64,
+) -> anyhow::Result<Option<Caught>> {
+    let known = geometries(v.scheme);
+    let name = v.to_string();
+    for s in scenarios {
+        if !matches!(matrix.cell(&s.name, v.scheme.name()), Some(Expectation::Silent)) {
+            continue;
+        }
+        for &g in s.geometries.iter().filter(|g| known.contains(g)) {
+            let mut options = RunOptions::default();
+            options.geometry = Some(g);
+            options.states = false;
+            let policy = policy_of(&args.policy, s, &name, &options)?;
+            let mut plan = Plan::new(args.seed..args.seed.saturating_add(args.schedules));
+            plan.jobs = args.jobs;
+            plan.stop_at_first = true;
+            let r = campaign::run(&Machine, s, &name, &options, &plan, &*policy, |_| {})?;
+            *tried += r.schedules;
+            if let Some(f) = r.first {
+                let rule = f.findings[0].rule;
+                let (scenario, scheme, schedule) = (s.clone(), name, f.schedule);
+                return Ok(Some(Caught {
+                    by: s.name.clone(),
+                    scheme: v,
+                    rule,
+                    schedules: r.schedules,
+                    finding: Finding { scenario, scheme, geometry: g, schedule, rule },
+                }));
+            }
+        }
+    }
+    for &g in &known {
+        let search = Search {
+            seeds: args.seed..args.seed.saturating_add(args.schedules.div_ceil(PER_WORKLOAD)),
+            shard: args.shard,
+            cpus: 4,
+            schedules: PER_WORKLOAD,
+            time: None,
+            jobs: args.jobs,
+        };
+        let r = workload::search(&Machine, &name, g, &search)?;
+        *tried += r.schedules;
+        if let Some((seed, f)) = r.first {
+            let by = format!("random {seed}");
+            return Ok(Some(Caught { by, scheme: v, rule: f.rule, schedules: r.schedules, finding: f }));
+        }
+    }
+    Ok(None)
+}
+
+/// Schedules of a random workload.
+pub const PER_WORKLOAD: u64 = 8;
