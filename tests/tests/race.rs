@@ -1,7 +1,7 @@
 //! The race lab's campaigns from the command line, short: the named commands of docs/race.md are the long ones.
 
 use racewalk_tests::run::{Run, run};
-use racewalk_tests::{paths, quick};
+use racewalk_tests::{guest, paths, quick};
 use std::process::Command;
 use std::time::Duration;
 
@@ -43,4 +43,29 @@ fn a_random_workload_finds_a_flaw() {
     run(Command::new(paths::racewalk()).args(["replay", file]), Duration::from_secs(60)).expect(3);
     let r = race(&["f-01", "--scheme", "s390-66~nothing"]).expect(125);
     r.check(r.stderr.contains("active-set"), "the steps that there are");
+}
+
+/// On real threads, by a guest that has its tables retracted: a flawed scheme is reported, a sound one is silent.
+#[test]
+fn guests_are_watched() {
+    let dir = paths::scratch("watched");
+    let report = dir.join("report");
+    let watched = |scheme: &str, rounds: &str| {
+        let mut c = Command::new(paths::racewalk());
+        c.args(["run", "--cpus", "4", "--speculate", "--sanitize", "--scheme", scheme, "--report"]);
+        run(c.arg(&report).arg(guest("retract")).arg(rounds), Duration::from_secs(120))
+    };
+    for scheme in ["s390-66", "s390-67", "s390-v2-maskfixed"] {
+        let r = watched(scheme, "100").expect(0);
+        r.check(r.text() == "0 wrong; tables were retracted: yes\n", "nothing wrong");
+        r.check(!report.exists(), "no report");
+    }
+    let r = watched("s390-v1", "100000").expect(3);
+    r.check(r.stderr.contains("has the report"), "where the report is");
+    let text = std::fs::read_to_string(&report).expect("a report");
+    assert!(text.starts_with("invariant ") && text.contains("pte_free_defer"), "{text}");
+    // Where nothing watches there is no hypercall, as on any other machine.
+    let r = run(Command::new(paths::racewalk()).arg("run").arg(guest("retract")), Duration::from_secs(60))
+        .expect(77);
+    r.check(r.stderr.contains("no test hypercall"), "what the guest says");
 }

@@ -6,6 +6,7 @@ pub mod elf;
 pub mod errno;
 mod file;
 mod futex;
+mod lab;
 mod load;
 mod object;
 mod pagecache;

@@ -16,7 +16,7 @@ use racewalk_engine::cache::{CodeCache, Mode};
 use racewalk_engine::mmu::PortMmu;
 use racewalk_engine::vcpu::Vcpu;
 use racewalk_isa::s390x::S390x;
-use racewalk_mm::{Kernel, Mm, Scheme};
+use racewalk_mm::{Kernel, Mm, Variant};
 use racewalk_ram::Ram;
 use racewalk_sched::controlled;
 use rustix::fd::OwnedFd;
@@ -45,8 +45,10 @@ pub struct Options {
     pub memory: u64,
     /// How instructions are executed.
     pub mode: Mode,
-    /// The page-table memory scheme.
-    pub scheme: Scheme,
+    /// The page-table memory scheme, whole or without a step.
+    pub scheme: Variant,
+    /// Whether the sanitizer watches, and the test hypercall is there.
+    pub sanitize: bool,
     /// Whether each CPU's speculative walker runs beside it, on a host thread of its own.
     pub speculate: bool,
     /// Bytes of translated code before the cache is emptied.
@@ -77,6 +79,8 @@ pub enum Ending {
     },
     /// The emulator cannot go on: something is not modelled, or a bug.
     Failed(String),
+    /// An invariant of the mm was broken: [`System::findings`] tells.
+    Found,
 }
 
 /// Why the guest did not start.
@@ -187,7 +191,9 @@ impl System {
         let ram = Arc::new(Ram::new(o.memory).map_err(|e| machine(e.to_string()))?);
         let cpus = Cpus::new(ram.clone(), o.cpus);
         let mut config = racewalk_mm::Config::default();
-        config.scheme = o.scheme;
+        config.scheme = o.scheme.scheme;
+        config.without = o.scheme.without;
+        config.sanitize = o.sanitize.then(Default::default);
         config.stack_limit = crate::syscall::STACK_LIMIT;
         let kernel = Kernel::new(ram, cpus.clone(), config).map_err(|e| machine(e.to_string()))?;
         let cache = CodeCache::<S390x>::new(cpus.clone(), o.mode, o.code_bytes)
@@ -254,12 +260,15 @@ impl System {
         // Ends grace periods and runs callbacks; it needs no CPU, for it touches no user memory.
         let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let rcu = {
-            let (kernel, done) = (self.kernel.clone(), done.clone());
+            let (sys, kernel, done) = (self.clone(), self.kernel.clone(), done.clone());
             std::thread::Builder::new().name("rcu".into()).spawn(move || {
                 while !done.load(Ordering::SeqCst) {
                     let news = kernel.rcu_news();
                     kernel.rcu_poll();
                     kernel.rcu_wait(news, RCU_WAIT);
+                    if kernel.has_findings() {
+                        sys.finish(Ending::Found);
+                    }
                 }
             })
         };

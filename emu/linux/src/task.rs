@@ -8,7 +8,7 @@ use crate::system::{Ending, System};
 use racewalk_cpu::signal as cpu_signal;
 use racewalk_engine::cache::Mode;
 use racewalk_engine::vcpu::{Stop, Vcpu};
-use racewalk_isa::s390x::{S390x, state};
+use racewalk_isa::s390x::{PRIVILEGED, S390x, state};
 use racewalk_isa::{Arch, Exc, MAX_SLOTS};
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::fd::OwnedFd;
@@ -510,6 +510,9 @@ impl Task {
                 self.sys.finish(Ending::Failed(format!("the engines disagree: {text}")));
             }
         }
+        if self.sys.kernel.has_findings() {
+            self.sys.finish(Ending::Found);
+        }
         self.take_signals();
         if self.slice == 0 {
             self.reschedule();
@@ -564,6 +567,7 @@ impl Task {
                 }
             }
             (Exc::CANCELLED, _) => std::panic::resume_unwind(Box::new(racewalk_sched::Cancelled)),
+            _ if exc == PRIVILEGED && self.hypercall(len) => {}
             _ => match program_signal(exc) {
                 Some((signal, code, interruption, what)) => {
                     let mapping = self.sys.mm.describe(pc);
@@ -600,7 +604,7 @@ impl Task {
     }
 
     /// The bytes of the instruction at `pc`, read as data.
-    fn instruction(&self, pc: u64) -> Option<Vec<u8>> {
+    pub(crate) fn instruction(&self, pc: u64) -> Option<Vec<u8>> {
         let mut first = [0; 2];
         self.copy_in(pc, &mut first).ok()?;
         let mut bytes = vec![0; S390x::insn_len(first)];

@@ -28,7 +28,8 @@ fn run(args: &[&str], mode: Mode, policy: &mut dyn Policy) -> (Outcome, u64, Vec
         cpus: 2,
         memory: 64 << 20,
         mode,
-        scheme: Scheme::default(),
+        scheme: Scheme::default().into(),
+        sanitize: true,
         speculate: true,
         code_bytes: 4 << 20,
     };

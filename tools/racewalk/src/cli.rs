@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use racewalk_engine::cache::Mode;
 use racewalk_lab::campaign::Shard;
 use racewalk_lab::scenario::Geometry;
-use racewalk_mm::Scheme;
+use racewalk_mm::Variant;
 use racewalk_sched::controlled::PolicySpec;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -82,8 +82,15 @@ pub struct Machine {
     #[arg(long, default_value = "auto", env = "RACEWALK_ENGINE", value_parser = |s: &str| s.parse::<Mode>())]
     pub engine: Mode,
     /// How page-table memory is allocated, deferred and freed.
-    #[arg(long, default_value = "s390-66", env = "RACEWALK_SCHEME", value_parser = |s: &str| s.parse::<Scheme>().map_err(|e| e.to_string()))]
-    pub scheme: Scheme,
+    #[arg(long, default_value = "s390-66", env = "RACEWALK_SCHEME", value_parser = |s: &str| s.parse::<Variant>().map_err(|e| e.to_string()))]
+    pub scheme: Variant,
+    /// Watch every page table and walker; a broken invariant ends the run with status 3. Gives the guest the test
+    /// hypercall of docs/race.md.
+    #[arg(long, env = "RACEWALK_SANITIZE")]
+    pub sanitize: bool,
+    /// Write what was found here instead of to standard error.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
     /// Set or, without `=`, pass on an environment variable of the guest. Without any -E the guest gets ours.
     #[arg(short = 'E', value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,

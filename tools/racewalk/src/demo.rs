@@ -24,7 +24,8 @@ pub fn demo(d: &Demo) -> anyhow::Result<u8> {
         cpus: d.cpus,
         memory: 256 << 20,
         mode: d.engine,
-        scheme: racewalk_mm::Scheme::default(),
+        scheme: racewalk_mm::Scheme::default().into(),
+        sanitize: false,
         speculate: false,
         code_bytes: 16 << 20,
     };

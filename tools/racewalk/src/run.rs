@@ -7,8 +7,9 @@ use crate::talk::{Calls, Output, Walks};
 use anyhow::Context;
 use racewalk_linux::signal;
 use racewalk_linux::system::{Ending, Options, StartError, System};
+use racewalk_mm::MmError;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Bytes of translated code before the cache starts over.
@@ -44,6 +45,7 @@ pub fn options(m: &Machine, program: &[OsString]) -> Options {
         memory: m.mem,
         mode: m.engine,
         scheme: m.scheme,
+        sanitize: m.sanitize,
         speculate: m.speculate,
         code_bytes: CODE_BYTES,
     }
@@ -96,7 +98,26 @@ pub fn run(m: &Machine, program: &[OsString], walks: bool) -> anyhow::Result<u8>
     if let Err(e) = output.finish() {
         eprintln!("racewalk: warning: write {:?}: {e}", m.output);
     }
-    Ok(status(&ending))
+    let found = sys.findings();
+    if found.is_empty() {
+        return Ok(status(&ending));
+    }
+    told(&found, m.report.as_deref())?;
+    Ok(exit::FOUND)
+}
+
+/// Says what was found: all of it in the file, else on standard error.
+fn told(found: &[MmError], report: Option<&Path>) -> anyhow::Result<()> {
+    let text: Vec<String> = found.iter().map(|f| f.to_string().trim_end().to_string() + "\n").collect();
+    match report {
+        None => eprint!("racewalk: {}", text.join("racewalk: ")),
+        Some(path) => {
+            std::fs::write(path, text.join("\n")).with_context(|| format!("write {}", path.display()))?;
+            let first = text[0].lines().next().unwrap_or_default();
+            eprintln!("racewalk: {first}; {} has the report", path.display());
+        }
+    }
+    Ok(())
 }
 
 /// Says how the guest ended, if not by exiting, and gives the exit status.
@@ -107,6 +128,7 @@ pub fn status(ending: &Ending) -> u8 {
             eprintln!("racewalk: guest killed by {}: {text}", signal::name(*n));
             exit::SIGNAL_BASE.saturating_add(*n as u8)
         }
+        Ending::Found => exit::FOUND,
         Ending::Failed(text) => {
             eprintln!("error: failed to go on: {text}");
             exit::FAILURE

@@ -1,0 +1,71 @@
+//! Under the sanitizer only: the test hypercall, and what is looked at when the process has ended.
+//!
+//! `DIAGNOSE` with code 0x500 is no instruction of problem state on any machine; where the run is watched it lets a
+//! guest ask for what no system call does. R1 names the function, R3 holds an address, the answer is left in R1:
+//!
+//! | R1 | what | answer |
+//! |---|---|---|
+//! | 1 | retract the page table of the segment at R3, as khugepaged does | 1 if there was one to retract, else 0 |
+//! | 2 | wait until the callbacks queued so far have run | 0 |
+//!
+//! Anything else answers −1.
+
+use crate::system::System;
+use crate::task::Task;
+use racewalk_mm::MmError;
+
+/// The code of the hypercall.
+const CODE: u64 = 0x500;
+/// DIAGNOSE.
+const DIAG: u8 = 0x83;
+
+impl Task {
+    /// Whether the privileged instruction at the program counter was the hypercall; then it is done.
+    pub(crate) fn hypercall(&mut self, len: u8) -> bool {
+        if self.sys.kernel.sanitizer().is_none() {
+            return false;
+        }
+        let pc = self.pc();
+        let Some(i) = self.instruction(pc).filter(|i| i.len() == 4 && i[0] == DIAG) else { return false };
+        let (r1, r3, b2) = (i[1] >> 4, i[1] & 15, i[2] >> 4);
+        let base = if b2 == 0 { 0 } else { self.gpr(b2) };
+        if base.wrapping_add((i[2] as u64 & 15) << 8 | i[3] as u64) & 0xffff != CODE {
+            return false;
+        }
+        let answer = match self.gpr(r1) {
+            1 => match self.sys.mm.retract_segment(self.gpr(r3)) {
+                Ok(done) => done as u64,
+                Err(_) => u64::MAX,
+            },
+            2 => {
+                self.sys.kernel.rcu_barrier();
+                0
+            }
+            _ => u64::MAX,
+        };
+        self.set_gpr(r1, answer);
+        self.set_pc(pc.wrapping_add(len as u64));
+        true
+    }
+}
+
+impl System {
+    /// When the process has ended: takes its space down, and gives all that was found. With the sanitizer, what is left
+    /// over is found too.
+    pub fn findings(&self) -> Vec<MmError> {
+        let k = &self.kernel;
+        if k.sanitizer().is_some() && !k.has_findings() {
+            let down = (0..self.cpus.count())
+                .try_for_each(|cpu| self.mm.detach(cpu))
+                .and_then(|()| self.mm.exit())
+                .and_then(|()| {
+                    k.rcu_barrier();
+                    k.shutdown()
+                });
+            if down.is_ok() && !k.has_findings() {
+                k.check_leaks();
+            }
+        }
+        k.take_findings()
+    }
+}
