@@ -16,7 +16,7 @@ use racewalk_engine::cache::{CodeCache, Mode};
 use racewalk_engine::mmu::PortMmu;
 use racewalk_engine::vcpu::Vcpu;
 use racewalk_isa::s390x::S390x;
-use racewalk_mm::{Kernel, Mm, Variant};
+use racewalk_mm::{Kernel, Measure, Mm, Variant};
 use racewalk_ram::Ram;
 use racewalk_sched::controlled;
 use rustix::fd::OwnedFd;
@@ -49,6 +49,8 @@ pub struct Options {
     pub scheme: Variant,
     /// Whether the sanitizer watches, and the test hypercall is there.
     pub sanitize: bool,
+    /// Whether it is measured how long locks are held.
+    pub measure: bool,
     /// Whether each CPU's speculative walker runs beside it, on a host thread of its own.
     pub speculate: bool,
     /// Bytes of translated code before the cache is emptied.
@@ -193,6 +195,7 @@ impl System {
         let mut config = racewalk_mm::Config::default();
         config.scheme = o.scheme.scheme;
         config.without = o.scheme.without;
+        config.measure = if o.measure { Measure::Nanoseconds } else { Measure::Off };
         config.sanitize = o.sanitize.then(Default::default);
         config.stack_limit = crate::syscall::STACK_LIMIT;
         let kernel = Kernel::new(ram, cpus.clone(), config).map_err(|e| machine(e.to_string()))?;

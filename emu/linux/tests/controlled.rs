@@ -30,6 +30,7 @@ fn run(args: &[&str], mode: Mode, policy: &mut dyn Policy) -> (Outcome, u64, Vec
         mode,
         scheme: Scheme::default().into(),
         sanitize: true,
+        measure: false,
         speculate: true,
         code_bytes: 4 << 20,
     };

@@ -1,6 +1,7 @@
 //! What the lab asks of the code that runs a scenario.
 
 use crate::scenario::{Geometry, Scenario};
+use racewalk_mm::cost::Cost;
 use racewalk_sched::controlled::{Outcome, Policy, Replay, RoundRobin};
 use racewalk_sched::schedule::Schedule;
 
@@ -32,11 +33,13 @@ pub struct RunOptions {
     pub events: bool,
     /// Whether [`RunResult::states`] is wanted.
     pub states: bool,
+    /// Whether [`RunResult::counters`] is wanted.
+    pub counters: bool,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        RunOptions { geometry: None, max_points: 100_000, events: false, states: true }
+        RunOptions { geometry: None, max_points: 100_000, events: false, states: true, counters: false }
     }
 }
 
@@ -87,6 +90,8 @@ pub struct RunResult {
     pub events: Vec<Event>,
     /// A hash of each state it passed through: of memory, records, TLBs, and where each task is.
     pub states: Vec<u64>,
+    /// What the tables cost.
+    pub counters: Vec<Cost>,
 }
 
 /// A run or a campaign that could not be made. A finding is none of these.

@@ -4,6 +4,7 @@ use crate::arch::{Arch, PteFormat, S390x};
 use crate::buddy::Gfp;
 use crate::error::{MmError, Result};
 use crate::frag::{self, Frag, Scheme};
+use crate::hold::{Holds, Measure};
 use crate::memory::Memory;
 use crate::mm::Mm;
 use crate::mutant::Step;
@@ -64,6 +65,8 @@ pub struct Config {
     pub mmap_min_addr: u64,
     /// Watch every table and walker.
     pub sanitize: Option<sanitizer::Options>,
+    /// Measure how long locks are held.
+    pub measure: Measure,
     /// A step that the mm leaves out.
     pub without: Option<Step>,
 }
@@ -80,6 +83,7 @@ impl Default for Config {
             max_map_count: 65530,
             mmap_min_addr: 0x1_0000,
             sanitize: None,
+            measure: Measure::Off,
             without: None,
         }
     }
@@ -119,6 +123,7 @@ pub struct Kernel<A: Arch = S390x> {
     pub(crate) config: Config,
     pub(crate) rcu: Rcu,
     pub(crate) frag: Box<dyn Frag<A>>,
+    pub(crate) holds: Holds,
     pub(crate) zero_page: Pfn,
     pub(crate) machine: A::Machine,
     /// Whose address space each CPU runs.
@@ -173,6 +178,7 @@ impl<A: Arch> Kernel<A> {
             machine: A::boot(&memory, config.max_mms)?,
             rcu: Rcu::new(n),
             frag,
+            holds: Holds::new(config.measure),
             zero_page,
             active: (0..n).map(|_| Mutex::new(None)).collect(),
             halted: AtomicBool::new(false),
@@ -193,6 +199,10 @@ impl<A: Arch> Kernel<A> {
     /// How it was set up.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+    /// How long locks were held.
+    pub fn holds(&self) -> &Holds {
+        &self.holds
     }
     /// Whether a step is taken: all are, but that of a mutant.
     #[inline]

@@ -3,6 +3,7 @@
 
 use crate::arch::{Arch, PteFormat};
 use crate::error::Result;
+use crate::hold::{Held, Since};
 use crate::kernel::Kernel;
 use crate::mm::Mm;
 use crate::mutant::Step;
@@ -16,6 +17,7 @@ struct IrqOff<'a, A: Arch> {
     k: &'a Kernel<A>,
     cpu: u32,
     off: bool,
+    _since: Option<Since<'a>>,
     scope: Option<(&'a Sanitizer, u64)>,
 }
 
@@ -28,7 +30,7 @@ impl<'a, A: Arch> IrqOff<'a, A> {
             k.cpus.irq_off(cpu);
         }
         let scope = k.sanitizer().map(|s| (s, s.state().enter(class)));
-        IrqOff { k, cpu, off, scope }
+        IrqOff { k, cpu, off, _since: k.holds.begin(Held::IrqOff), scope }
     }
     fn hold(&self, table: Paddr) {
         if let Some((s, id)) = self.scope {

@@ -4,6 +4,7 @@ use crate::arch::{Arch, S390x};
 use crate::context;
 use crate::error::Result;
 use crate::gather::Gather;
+use crate::hold::{Held, Timed};
 use crate::kernel::Kernel;
 use crate::retract::Linked;
 use crate::sanitizer::Give;
@@ -152,12 +153,14 @@ impl<A: Arch> Mm<A> {
         &self.context
     }
     /// `mmap_read_lock`.
-    pub(crate) fn mmap_read(&self) -> ReadGuard<'_, Space> {
-        self.kernel.sleeping(|| self.space.read("mmap_lock"))
+    pub(crate) fn mmap_read(&self) -> Timed<'_, ReadGuard<'_, Space>> {
+        let guard = self.kernel.sleeping(|| self.space.read("mmap_lock"));
+        Timed::new(&self.kernel.holds, Held::MmapLock, guard)
     }
     /// `mmap_write_lock`.
-    pub(crate) fn mmap_write(&self) -> WriteGuard<'_, Space> {
-        self.kernel.sleeping(|| self.space.write("mmap_lock"))
+    pub(crate) fn mmap_write(&self) -> Timed<'_, WriteGuard<'_, Space>> {
+        let guard = self.kernel.sleeping(|| self.space.write("mmap_lock"));
+        Timed::new(&self.kernel.holds, Held::MmapLock, guard)
     }
     /// `i_mmap_lock_read`.
     pub(crate) fn i_mmap_read(&self) -> ReadGuard<'_, Linked> {

@@ -4,6 +4,7 @@ use crate::arch::{Arch, How, Level, PteFormat};
 use crate::buddy::Gfp;
 use crate::error::{Result, broken};
 use crate::gather::Gather;
+use crate::hold::{Held, Since};
 use crate::kernel::Kernel;
 use crate::lockword;
 use crate::mm::{Mm, mmw};
@@ -39,6 +40,7 @@ pub(crate) struct PteLock<'a, A: Arch> {
     pub(crate) pte: Paddr,
     page: Pfn,
     rcu: RcuReader<'a>,
+    _since: Option<Since<'a>>,
 }
 
 impl<A: Arch> PteLock<'_, A> {
@@ -249,7 +251,7 @@ impl<A: Arch> Kernel<A> {
             let page = self.kmem.pages.at(table)?;
             lockword::lock(self.kmem.pages.word(page, word::PTL)?, "ptl")?;
             let pte = table.offset(pte_level::<A>().offset(va));
-            let locked = PteLock { k: self, pte, page, rcu };
+            let locked = PteLock { k: self, pte, page, rcu, _since: self.holds.begin(Held::Ptl) };
             if !self.takes(Step::MapLockRecheck) || self.pte_table(pmd)? == Some(table) {
                 return Ok(Some(locked));
             }

@@ -92,6 +92,10 @@ pub(crate) fn now() -> Duration {
     with(|c| c.now)
 }
 
+pub(crate) fn points() -> u64 {
+    with(|c| c.points)
+}
+
 pub(crate) fn cancel() {
     if CONTROLLED.get() {
         with(|c| c.cancel());

@@ -127,6 +127,11 @@ pub fn active() -> bool {
     crate::CONTROLLED.get()
 }
 
+/// Scheduling points passed so far, if the caller is a task of a controlled run.
+pub fn points() -> Option<u64> {
+    active().then(co::points)
+}
+
 /// The number of the task that runs, if the caller is one.
 pub fn current() -> Option<TaskId> {
     active().then(co::current)

@@ -74,7 +74,7 @@ pub(crate) struct Core<'a> {
     probed: TaskId,
     choices: Vec<u32>,
     preemptions: Vec<Preemption>,
-    points: u64,
+    pub(crate) points: u64,
     pub(crate) now: Duration,
     labels: Labels,
     livelock: Livelock,

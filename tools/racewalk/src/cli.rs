@@ -64,10 +64,15 @@ Example:\n  racewalk replay f-04.schedule"
     /// Tell the story of an interleaving, a scenario or a scheme, with sources.
     #[command(after_help = "Examples:\n  racewalk explain F-03b\n  racewalk explain s390-66")]
     Explain(Explain),
+    /// Compare what schemes cost: table memory in use and pending, reuse, grace periods, cross calls, times under locks.
+    #[command(after_help = "Exit status: 0; the guest's own; 125 if the workload breaks an invariant.\n\n\
+Examples:\n  racewalk cost --schemes s390-66,s390-67 f-01\n  racewalk cost --schemes s390-61,s390-v2-maskfixed,s390-66 random\n  \
+racewalk cost --schemes s390-66,s390-67 --cpus 2 ./threads")]
+    Cost(Cost),
 }
 
 /// The names of all verbs, for the default one.
-pub const VERBS: [&str; 8] = ["run", "trace", "demo", "walk", "race", "replay", "explain", "help"];
+pub const VERBS: [&str; 9] = ["run", "trace", "demo", "walk", "race", "replay", "explain", "cost", "help"];
 
 /// How a machine is built and what it tells.
 #[derive(Clone, Debug, Args)]
@@ -253,6 +258,39 @@ pub struct Explain {
     /// An interleaving such as F-03b, a scenario, or a scheme.
     #[arg(required = true)]
     pub what: Vec<String>,
+}
+
+/// `racewalk cost`.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub struct Cost {
+    /// The schemes, separated by commas.
+    #[arg(long, value_name = "NAMES")]
+    pub schemes: String,
+    /// Only this geometry; else the workload's first that the scheme knows.
+    #[arg(long, value_name = "NAME", value_parser = geometry)]
+    pub geometry: Option<Geometry>,
+    /// Schedules, or random workloads. The first schedule is one without preemption.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub schedules: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// For a guest program: emulated CPUs.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cpus: u32,
+    /// For a guest program: memory; bytes, or with K, M or G.
+    #[arg(long, default_value = "2G", value_parser = size)]
+    pub mem: u64,
+    /// For a guest program: auto, interp, jit, or check.
+    #[arg(long, default_value = "auto", value_parser = |s: &str| s.parse::<Mode>())]
+    pub engine: Mode,
+    /// How the numbers are printed.
+    #[arg(long, default_value = "text")]
+    pub format: StatsFormat,
+    /// A scenario of `race --list`, a FILE.race, `random`, or a guest program with its arguments.
+    #[arg(required = true, trailing_var_arg = true, value_name = "WORKLOAD")]
+    pub workload: Vec<OsString>,
 }
 
 fn seconds(s: &str) -> Result<f64, String> {

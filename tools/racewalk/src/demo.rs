@@ -26,6 +26,7 @@ pub fn demo(d: &Demo) -> anyhow::Result<u8> {
         mode: d.engine,
         scheme: racewalk_mm::Scheme::default().into(),
         sanitize: false,
+        measure: false,
         speculate: false,
         code_bytes: 16 << 20,
     };

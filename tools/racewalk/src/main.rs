@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod cost;
 mod demo;
 pub mod exit;
 mod matrix;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         cli::Verb::Race(r) => race::race(&r),
         cli::Verb::Replay(r) => race::replay(&r),
         cli::Verb::Explain(e) => race::explain(&e),
+        cli::Verb::Cost(c) => cost::cost(&c),
     };
     match result {
         Ok(code) => ExitCode::from(code),

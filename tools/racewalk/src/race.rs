@@ -54,7 +54,7 @@ pub fn race(args: &Race) -> anyhow::Result<u8> {
 }
 
 /// The scenario of a name or a file.
-fn scenario(what: &str) -> anyhow::Result<Scenario> {
+pub fn scenario(what: &str) -> anyhow::Result<Scenario> {
     if let Some(s) = library::scenario(what) {
         return Ok(s?);
     }

@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Bytes of translated code before the cache starts over.
-const CODE_BYTES: usize = 128 << 20;
+pub const CODE_BYTES: usize = 128 << 20;
 
 /// The guest's environment: ours, or what -E says.
-fn environment(wanted: &[String]) -> Vec<OsString> {
+pub fn environment(wanted: &[String]) -> Vec<OsString> {
     let ours = || std::env::vars_os().map(|(k, v)| join(k, v));
     if wanted.is_empty() {
         return ours().collect();
@@ -46,6 +46,7 @@ pub fn options(m: &Machine, program: &[OsString]) -> Options {
         mode: m.engine,
         scheme: m.scheme,
         sanitize: m.sanitize,
+        measure: false,
         speculate: m.speculate,
         code_bytes: CODE_BYTES,
     }

@@ -85,6 +85,7 @@ impl Target for Counter {
             findings: (lost > 0).then(finding).into_iter().collect(),
             events: if options.events { shared.events } else { vec![] },
             states: if options.states { shared.states } else { vec![] },
+            counters: vec![],
         })
     }
 }

@@ -4,7 +4,7 @@
 use super::ops::Cpu;
 use super::{Shared, boot, keep, knows, memory, of_error, rcu, setup, size, teardown};
 use crate::scenario::{Geometry, Op, Verb};
-use crate::target::{Finding, LabError};
+use crate::target::{Finding, LabError, RunOptions};
 use crate::workload;
 use racewalk_cpu::SpeculativeWalker;
 use racewalk_mm::arch::{Arch, Radix, S390x};
@@ -74,7 +74,8 @@ fn run<A: Arch>(f: &Free) -> Result<Freed, LabError> {
     let failed =
         |e: MmError| LabError::Setup { scenario: "a random workload".into(), problem: e.to_string() };
     let ram = memory(size::<A>()).map_err(failed)?;
-    let kernel = boot::<A>(&ram, f.variant, f.cpus, false).map_err(failed)?;
+    let kernel = boot::<A>(&ram, f.variant, f.cpus, &RunOptions { states: false, ..RunOptions::default() })
+        .map_err(failed)?;
     // Two mms, mapped and loaded as the workloads have them.
     let mut scenario = workload::scenario(f.seed, f.geometry, f.cpus);
     scenario.cpus = f.cpus;

@@ -13,7 +13,7 @@ use ops::Cpu;
 use racewalk_cpu::Cpus;
 use racewalk_mm::arch::{Arch, Radix, S390x};
 use racewalk_mm::sanitizer::{self, invariant};
-use racewalk_mm::{Kernel, Mm, MmError, Scheme, Variant};
+use racewalk_mm::{Kernel, Measure, Mm, MmError, Scheme, Variant};
 use racewalk_ram::{PAGE_SIZE, Paddr, Ram, Vaddr};
 use racewalk_sched::controlled::{self, End, Outcome, Policy};
 use racewalk_sched::{NO_CPU, set_this_cpu};
@@ -135,7 +135,7 @@ fn boot<A: Arch>(
     ram: &Arc<Ram>,
     variant: Variant,
     cpus: u32,
-    states: bool,
+    options: &RunOptions,
 ) -> Result<Arc<Kernel<A>>, MmError> {
     let mut config = racewalk_mm::Config::default();
     config.scheme = variant.scheme;
@@ -143,7 +143,8 @@ fn boot<A: Arch>(
     config.reserved = (2 * PAGE_SIZE).max(1 << A::PAGE_SHIFT);
     config.max_mms = 8;
     config.mmap_min_addr = 0;
-    config.sanitize = Some(sanitizer::Options { log: 1 << 14, states });
+    config.measure = if options.counters { Measure::Points } else { Measure::Off };
+    config.sanitize = Some(sanitizer::Options { log: 1 << 14, states: options.states });
     Kernel::<A>::new(ram.clone(), Cpus::new(ram.clone(), cpus), config)
 }
 
@@ -156,7 +157,7 @@ fn run<A: Arch>(
     let setup_failed =
         |e: MmError| LabError::Setup { scenario: scenario.name.clone(), problem: e.to_string() };
     let ram = memory(size::<A>()).map_err(setup_failed)?;
-    let kernel = boot::<A>(&ram, variant, scenario.cpus, options.states).map_err(setup_failed)?;
+    let kernel = boot::<A>(&ram, variant, scenario.cpus, options).map_err(setup_failed)?;
     let mms = match setup::make(scenario, &kernel) {
         Ok(mms) => mms,
         Err(e) => {
@@ -231,12 +232,13 @@ fn run<A: Arch>(
     let mut states: Vec<u64> =
         kernel.sanitizer().map(|s| s.take_states().into_iter().collect()).unwrap_or_default();
     states.sort_unstable();
+    let counters = if options.counters { kernel.cost() } else { Vec::new() };
     let used = kernel.high_water();
     kernel.halt();
     drop(shared);
     drop(kernel);
     keep(ram, used);
-    Ok(RunResult { outcome, findings, events, states })
+    Ok(RunResult { outcome, findings, events, states, counters })
 }
 
 /// The grace-period thread: drives grace periods and runs callbacks until everybody else has ended.

@@ -12,6 +12,7 @@ mod state;
 pub use event::{Class, Event, Give, What};
 pub use report::{INVARIANTS, Report, invariant};
 pub(crate) use state::Format;
+pub use state::Usage;
 
 use crate::error::MmError;
 use racewalk_cpu::CpuEvent;
@@ -65,6 +66,10 @@ impl Sanitizer {
     /// Hashes of the states seen so far, if they are collected.
     pub fn take_states(&self) -> std::collections::HashSet<u64> {
         self.state().states.replace(Default::default()).unwrap_or_default()
+    }
+    /// Bytes of PTE tables in use and pending.
+    pub fn usage(&self) -> Usage {
+        self.state().usage
     }
     /// Marks the begin or the end of a scenario's operation.
     pub fn mark(&self, what: What) {

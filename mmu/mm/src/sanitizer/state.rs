@@ -65,6 +65,31 @@ impl Walk {
     }
 }
 
+/// Bytes of PTE tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    /// Handed out and not given back.
+    pub in_use: u64,
+    /// Given back, and neither handed out again nor freed.
+    pub pending: u64,
+    /// The most in use at one time.
+    pub in_use_peak: u64,
+    /// The most pending at one time.
+    pub pending_peak: u64,
+}
+
+impl Usage {
+    fn take(&mut self, bytes: u64) {
+        self.in_use += bytes;
+        self.in_use_peak = self.in_use_peak.max(self.in_use);
+    }
+    fn give(&mut self, bytes: u64) {
+        self.in_use -= bytes;
+        self.pending += bytes;
+        self.pending_peak = self.pending_peak.max(self.pending);
+    }
+}
+
 /// The state.
 pub(crate) struct State {
     format: Format,
@@ -84,6 +109,7 @@ pub(crate) struct State {
     purges: BTreeMap<u32, u64>,
     /// Spaces that are exiting: no software walker can find their tables any more.
     exiting: BTreeSet<u64>,
+    pub(crate) usage: Usage,
     hash: u64,
     codes: Vec<(u64, u64)>,
     pub(crate) states: Option<HashSet<u64>>,
@@ -129,6 +155,7 @@ impl State {
             grace: 0,
             purges: BTreeMap::new(),
             exiting: BTreeSet::new(),
+            usage: Usage::default(),
             hash: 0,
             codes: Vec::new(),
             states: states.then(HashSet::new),
@@ -273,6 +300,9 @@ impl State {
             given: 0,
         };
         self.tables.insert(table.0, t);
+        if level + 1 == self.format.levels {
+            self.usage.take(bytes);
+        }
         self.table_code(table.0);
         Ok(())
     }
@@ -320,6 +350,10 @@ impl State {
             Life::Fresh | Life::Detached => {}
         }
         (t.life, t.given) = (Life::Given(how), seq);
+        let (bytes, level) = (t.bytes, t.level);
+        if level + 1 == self.format.levels {
+            self.usage.give(bytes);
+        }
         self.table_code(table.0);
         Ok(())
     }
@@ -362,6 +396,9 @@ impl State {
             let found =
                 format!("the table is {doing}, but no grace period lies between pte_free_defer and now");
             return self.bad(rule, found, at);
+        }
+        if t.level + 1 == self.format.levels {
+            self.usage.pending -= t.bytes;
         }
         self.note(What::Gone { table: at });
         self.tables.remove(&at.0);
