@@ -147,6 +147,17 @@ impl<A: Arch> std::fmt::Debug for Kernel<A> {
 impl<A: Arch> Kernel<A> {
     /// Boots the kernel on a machine: takes all its memory, and loads an empty address space on every CPU.
     pub fn new(ram: Arc<Ram>, cpus: Arc<Cpus<A::Hw>>, config: Config) -> Result<Arc<Kernel<A>>> {
+        let frag = frag::of::<A>(config.scheme)?;
+        Self::with_scheme(ram, cpus, config, frag)
+    }
+
+    /// The same with the code of a scheme that the catalogue need not know.
+    pub(crate) fn with_scheme(
+        ram: Arc<Ram>,
+        cpus: Arc<Cpus<A::Hw>>,
+        config: Config,
+        frag: Box<dyn Frag<A>>,
+    ) -> Result<Arc<Kernel<A>>> {
         let page = 1 << A::PAGE_SHIFT;
         let n = cpus.count();
         if n > MAX_CPUS {
@@ -164,7 +175,6 @@ impl<A: Arch> Kernel<A> {
                 (64 * page) >> 10
             )));
         }
-        let frag = frag::of::<A>(config.scheme)?;
         let reserved = config.reserved / PAGE_SIZE;
         let watch = config.sanitize.map(|o| Arc::new(Sanitizer::new(format::<A>(), o)));
         let memory = Arc::new(Memory::new(ram, A::PAGE_SHIFT, reserved, config.max_mms, n, watch)?);

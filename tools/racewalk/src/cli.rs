@@ -69,10 +69,13 @@ Example:\n  racewalk replay f-04.schedule"
 Examples:\n  racewalk cost --schemes s390-66,s390-67 f-01\n  racewalk cost --schemes s390-61,s390-v2-maskfixed,s390-66 random\n  \
 racewalk cost --schemes s390-66,s390-67 --cpus 2 ./threads")]
     Cost(Cost),
+    /// Write the skeleton of a scheme into a checkout of the source.
+    NewScheme(NewScheme),
 }
 
 /// The names of all verbs, for the default one.
-pub const VERBS: [&str; 9] = ["run", "trace", "demo", "walk", "race", "replay", "explain", "cost", "help"];
+pub const VERBS: [&str; 10] =
+    ["run", "trace", "demo", "walk", "race", "replay", "explain", "cost", "new-scheme", "help"];
 
 /// How a machine is built and what it tells.
 #[derive(Clone, Debug, Args)]
@@ -291,6 +294,16 @@ pub struct Cost {
     /// A scenario of `race --list`, a FILE.race, `random`, or a guest program with its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "WORKLOAD")]
     pub workload: Vec<OsString>,
+}
+
+/// `racewalk new-scheme`.
+#[derive(Debug, Args)]
+pub struct NewScheme {
+    /// Its name: the family (s390, ppc, sparc), a hyphen, and what you call it.
+    pub name: String,
+    /// The checkout.
+    #[arg(long, default_value = ".")]
+    pub dir: PathBuf,
 }
 
 fn seconds(s: &str) -> Result<f64, String> {

@@ -7,6 +7,7 @@ mod demo;
 pub mod exit;
 mod matrix;
 mod mutants;
+mod new_scheme;
 mod race;
 mod random;
 mod report;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         cli::Verb::Replay(r) => race::replay(&r),
         cli::Verb::Explain(e) => race::explain(&e),
         cli::Verb::Cost(c) => cost::cost(&c),
+        cli::Verb::NewScheme(n) => new_scheme::new_scheme(&n),
     };
     match result {
         Ok(code) => ExitCode::from(code),

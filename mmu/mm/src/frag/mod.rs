@@ -3,6 +3,8 @@
 mod catalogue;
 pub(crate) mod ppc64;
 pub(crate) mod s390x;
+#[cfg(test)]
+pub(crate) mod template;
 pub(crate) mod whole;
 
 pub use catalogue::{CATALOGUE, Row, Scheme, Status};

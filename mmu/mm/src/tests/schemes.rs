@@ -2,6 +2,8 @@
 
 use crate::arch::{Arch, Radix, S390x};
 use crate::buddy::{Failures, Gfp};
+use crate::frag::Frag;
+use crate::frag::template::Template;
 use crate::testing::run_controlled;
 use crate::*;
 use racewalk_cpu::{Access, Cpus};
@@ -20,13 +22,13 @@ fn segment<A: Arch>(n: u64) -> Vaddr {
     Vaddr((8 + n) * span)
 }
 
-fn boot<A: Arch>(scheme: Scheme) -> Arc<Kernel<A>> {
+fn boot<A: Arch>(scheme: Scheme, code: Box<dyn Frag<A>>) -> Arc<Kernel<A>> {
     let ram = Arc::new(Ram::new((128 << A::PAGE_SHIFT).max(16 << 20)).unwrap());
     let reserved = (2 << A::PAGE_SHIFT).max(8192);
     let config =
         Config { scheme, reserved, max_mms: 4, sanitize: Some(Default::default()), ..Config::default() };
     let cpus = Cpus::new(ram.clone(), CPUS);
-    Kernel::new(ram, cpus, config).unwrap()
+    Kernel::with_scheme(ram, cpus, config, code).unwrap()
 }
 
 /// What a program does when it touches memory.
@@ -81,9 +83,9 @@ fn operation<A: Arch>(mm: &Mm<A>, cpu: u32, rng: &mut Rng) {
     k.cpus().exit_kernel(cpu);
 }
 
-fn run<A: Arch>(scheme: Scheme, seed: u64) {
+fn run<A: Arch>(scheme: Scheme, code: Box<dyn Frag<A>>, seed: u64) {
     run_controlled(seed, move || {
-        let k = boot::<A>(scheme);
+        let k = boot::<A>(scheme, code);
         let free = k.free_frames();
         let mm = k.mm_create().unwrap();
         let span = A::LEVELS[A::LEVELS.len() - 2].span();
@@ -148,7 +150,7 @@ fn sound<A: Arch>(seeds: u64) {
     for s in Scheme::catalogue().filter(|s| s.row().flaw.is_none() && A::frag(*s).is_some()) {
         n += 1;
         for seed in 0..seeds {
-            run::<A>(s, seed);
+            run::<A>(s, A::frag(s).unwrap(), seed);
         }
     }
     assert!(n > 0);
@@ -167,4 +169,13 @@ fn radix_64k() {
 #[test]
 fn radix_4k() {
     sound::<Radix<12>>(40);
+}
+
+/// What `racewalk new-scheme` writes is right as it stands.
+#[test]
+fn template() {
+    for seed in 0..40 {
+        run::<S390x>(Scheme::default(), Box::new(Template), seed);
+        run::<Radix<12>>(Scheme::default(), Box::new(Template), seed);
+    }
 }
