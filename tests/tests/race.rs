@@ -69,3 +69,47 @@ fn guests_are_watched() {
         .expect(77);
     r.check(r.stderr.contains("no test hypercall"), "what the guest says");
 }
+
+#[test]
+fn a_scheme_begins() {
+    let dir = paths::scratch("new-scheme");
+    let frag = dir.join("mmu/mm/src/frag/s390x");
+    std::fs::create_dir_all(&frag).expect("a directory");
+    let new = |name: &str| {
+        let mut c = Command::new(paths::racewalk());
+        c.args(["new-scheme", name, "--dir"]).arg(&dir);
+        run(&mut c, Duration::from_secs(10))
+    };
+    let r = new("s390-mine").expect(0);
+    r.check(r.text().contains("mod mine;") && r.text().contains("mine::S390Mine"), "what to do next");
+    let text = std::fs::read_to_string(frag.join("mine.rs")).expect("the skeleton");
+    assert!(text.contains("impl<A: Arch> Frag<A> for S390Mine"), "{text}");
+    // Nothing is overwritten, and names are checked.
+    new("s390-mine").expect(125);
+    new("S390 mine").expect(125);
+    let r = new("s390-66").expect(125);
+    r.check(r.stderr.contains("there is a scheme"), "that it exists");
+}
+
+#[test]
+fn costs_are_compared() {
+    let cost =
+        |args: &[&str]| run(Command::new(paths::racewalk()).arg("cost").args(args), Duration::from_secs(60));
+    let r = cost(&["--schemes", "s390-66,s390-67", "--schedules", "20", "random"]).expect(0);
+    r.check(r.text().contains("s390-67") && r.text().contains("calls of call_rcu"), "a table");
+    let text = cost(&["--schemes", "s390-66,s390-67", "--schedules", "5", "--format", "json", "f-01"])
+        .expect(0)
+        .text();
+    let value = |scheme: usize, name: &str| {
+        let v: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        v["schemes"][scheme]["costs"][name].as_u64().expect("a number")
+    };
+    // Two tables in one page: one rcu_head for both, or one for each; and the batch of upper tables when the space ends.
+    assert_eq!((value(0, "deferred"), value(1, "deferred")), (2, 2), "{text}");
+    assert_eq!((value(0, "call_rcu"), value(1, "call_rcu")), (2, 3), "{text}");
+    // A guest's own output and status pass.
+    let threads = guest("threads");
+    let r = cost(&["--schemes", "s390-66", "--cpus", "2", threads.to_str().expect("UTF-8")]).expect(5);
+    r.check(r.text().contains("right") && r.text().contains("times of the first, in ns"), "both");
+    cost(&["--schemes", "s390-v1", "f-01"]).expect(125);
+}

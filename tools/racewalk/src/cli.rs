@@ -228,6 +228,9 @@ pub struct Race {
     /// With --all: seeds for each cell that is caught; 95 of 100 must find something within the cell's budget.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub seeds: u64,
+    /// With --all: a table, or one JSON object to a line.
+    #[arg(long, default_value = "text")]
+    pub format: StatsFormat,
     /// The first seed; each schedule has one of its own.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

@@ -1,6 +1,6 @@
 //! `racewalk race --all`: what every scheme shows in every scenario, beside what is expected.
 
-use crate::cli::Race;
+use crate::cli::{Race, StatsFormat};
 use crate::exit;
 use crate::race::policy_of;
 use crate::talk;
@@ -30,7 +30,9 @@ struct Measured {
 pub fn all(args: &Race) -> anyhow::Result<u8> {
     let scenarios = library::scenarios().context("race --all")?;
     let matrix = library::matrix().context("race --all")?;
-    talk::print(&format!(
+    let json = args.format == StatsFormat::Json;
+    let table = |text: String| if json { Ok(()) } else { talk::print(&text) };
+    table(format!(
         "policy {}, {} seeds for cells that are caught, {} schedules for silent ones\n\
          {:<12} {:<20} {:<15} {:<9} {:<9} {:>7} {:>9} {:>6} {:>7} control\n",
         args.policy,
@@ -63,7 +65,8 @@ pub fn all(args: &Race) -> anyhow::Result<u8> {
                 let enough = expected == "silent" || m.needed.len() as u64 * 100 >= seeds * 95;
                 let met = cell.met(&m.rules) != Some(false) && enough;
                 wrong += !met as u64;
-                talk::print(&line(s, scheme, g, expected, &m, seeds, limit, met))?;
+                let row = Row { s, scheme, g, expected, m: &m, seeds, limit, met };
+                talk::print(&if json { row.json()? } else { row.text() })?;
             }
         }
     }
@@ -73,7 +76,7 @@ pub fn all(args: &Race) -> anyhow::Result<u8> {
         .map(|g| g.word())
         .collect();
     none.dedup();
-    talk::print(&format!(
+    table(format!(
         "{cells} cells, {wrong} not as expected; not run, since the mm does not have them yet: {}\n",
         none.join(", ")
     ))?;
@@ -122,32 +125,60 @@ fn measure(
     Ok(m)
 }
 
-#[allow(clippy::too_many_arguments, reason = "the columns of a line")]
-fn line(
-    s: &Scenario,
+/// A cell beside what is expected of it.
+struct Row<'a> {
+    s: &'a Scenario,
     scheme: Scheme,
     g: Geometry,
-    expected: &str,
-    m: &Measured,
+    expected: &'static str,
+    m: &'a Measured,
     seeds: u64,
     limit: u64,
     met: bool,
-) -> String {
-    let rules: Vec<String> = m.rules.iter().map(u8::to_string).collect();
-    let found = if rules.is_empty() { "-".into() } else { rules.join(",") };
-    let needed = m.needed.get(m.needed.len() / 2).copied().unwrap_or(limit);
-    format!(
-        "{:<12} {:<20} {:<15} {:<9} {:<9} {:>7} {:>9} {:>6} {:>6.1}s {}{}\n",
-        s.name,
-        scheme.name(),
-        g.word(),
-        expected,
-        found,
-        format!("{}/{seeds}", m.needed.len()),
-        needed,
-        m.points,
-        m.seconds,
-        if m.control { "found" } else { "-" },
-        if met { "" } else { "   NOT AS EXPECTED" },
-    )
+}
+
+impl Row<'_> {
+    /// The median of what the seeds needed.
+    fn median(&self) -> Option<u64> {
+        self.m.needed.get(self.m.needed.len() / 2).copied()
+    }
+
+    fn text(&self) -> String {
+        let m = self.m;
+        let rules: Vec<String> = m.rules.iter().map(u8::to_string).collect();
+        format!(
+            "{:<12} {:<20} {:<15} {:<9} {:<9} {:>7} {:>9} {:>6} {:>6.1}s {}{}\n",
+            self.s.name,
+            self.scheme.name(),
+            self.g.word(),
+            self.expected,
+            if rules.is_empty() { "-".into() } else { rules.join(",") },
+            format!("{}/{}", m.needed.len(), self.seeds),
+            self.median().unwrap_or(self.limit),
+            m.points,
+            m.seconds,
+            if m.control { "found" } else { "-" },
+            if self.met { "" } else { "   NOT AS EXPECTED" },
+        )
+    }
+
+    fn json(&self) -> anyhow::Result<String> {
+        let m = self.m;
+        let row = serde_json::json!({
+            "scenario": self.s.name,
+            "scheme": self.scheme.name(),
+            "geometry": self.g.word(),
+            "expected": self.expected,
+            "invariants": m.rules,
+            "seeds": self.seeds,
+            "seeds_found": m.needed.len(),
+            "limit": self.limit,
+            "median_schedules": self.median(),
+            "points": m.points,
+            "seconds": m.seconds,
+            "round_robin_found": m.control,
+            "as_expected": self.met,
+        });
+        Ok(serde_json::to_string(&row)? + "\n")
+    }
 }

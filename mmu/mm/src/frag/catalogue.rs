@@ -47,6 +47,26 @@ const fn flawed(
     Row { name, row, what, flaw: Some(flaw), status }
 }
 
+/// The catalogue as a table in Markdown.
+pub fn table() -> String {
+    let mut out = String::from("| preset | row | what it does | flaw | |\n|---|---|---|---|---|\n");
+    for r in CATALOGUE {
+        let status = match r.status {
+            Selectable => "",
+            Later => "not in this version",
+            Note(why) => why,
+        };
+        out += &format!(
+            "| `{}` | {} | {} | {} | {status} |\n",
+            r.name,
+            r.row,
+            r.what,
+            r.flaw.unwrap_or("none known")
+        );
+    }
+    out
+}
+
 /// The catalogue.
 pub const CATALOGUE: &[Row] = &[
     sound(
@@ -282,5 +302,17 @@ impl FromStr for Scheme {
         found.map(Scheme).ok_or_else(|| {
             MmError::Config(format!("unknown scheme {s:?} (available: {})", Scheme::list_available()))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_documentation_has_the_table() {
+        let table = super::table();
+        assert!(
+            include_str!("../../../../docs/schemes.md").contains(&table),
+            "docs/schemes.md is to have:\n{table}"
+        );
     }
 }
