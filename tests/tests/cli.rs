@@ -97,6 +97,8 @@ fn examples_in_help_run() {
     ]);
     let save = ["race", "f-04", "--scheme", "s390-pre", "--save", "f-04.schedule"];
     run(Command::new(racewalk()).args(save).current_dir(&dir), DEADLINE).expect(3);
+    // Where a checkout has its schemes.
+    std::fs::create_dir_all(dir.join("mmu/mm/src/frag/s390x")).expect("a directory");
     for (name, from) in [("prog", "hello"), ("hello", "hello"), ("threads", "threads")] {
         std::fs::copy(guest(from), dir.join(name)).expect("copy a guest");
     }

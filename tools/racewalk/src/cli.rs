@@ -70,6 +70,9 @@ Examples:\n  racewalk cost --schemes s390-66,s390-67 f-01\n  racewalk cost --sch
 racewalk cost --schemes s390-66,s390-67 --cpus 2 ./threads")]
     Cost(Cost),
     /// Write the skeleton of a scheme into a checkout of the source.
+    #[command(
+        after_help = "Exit status: 125 if there is one of that name, or no checkout.\n\nExample:\n  racewalk new-scheme s390-mine"
+    )]
     NewScheme(NewScheme),
 }
 
