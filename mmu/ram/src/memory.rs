@@ -157,6 +157,19 @@ impl Ram {
         Ok(())
     }
 
+    /// Stores the same big-endian doubleword `n` times, at a multiple of 8: each at once, in no order.
+    pub fn fill_u64(&self, addr: Paddr, value: u64, n: u64) -> Result<(), RamError> {
+        let len = n.saturating_mul(8);
+        if addr.0 & 7 != 0 {
+            return Err(RamError::Alignment { addr, len });
+        }
+        let p = self.host(addr, len)?;
+        // SAFETY: checked by `host`; the mapping is page-aligned, so the host address is aligned too.
+        unsafe { raw::fill64(p, value.to_be(), n as usize) };
+        self.written(addr, len);
+        Ok(())
+    }
+
     /// Copies a whole frame (copy on write, migration).
     pub fn copy_frame(&self, to: Pfn, from: Pfn) -> Result<(), RamError> {
         let d = self.host(to.paddr(), PAGE_SIZE)?;
@@ -176,5 +189,24 @@ impl Ram {
     #[inline]
     pub fn written(&self, addr: Paddr, len: u64) {
         self.code.written(addr, len);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doublewords_are_filled() {
+        let ram = Ram::new(1 << 20).unwrap();
+        ram.fill(Paddr(0), 0xff, 64).unwrap();
+        ram.fill_u64(Paddr(16), 0x0102_0304_0506_0708, 3).unwrap();
+        let words: Vec<u64> = (0..8).map(|i| ram.load_u64(Paddr(i * 8)).unwrap()).collect();
+        let v = 0x0102_0304_0506_0708;
+        assert_eq!(words, [u64::MAX, u64::MAX, v, v, v, u64::MAX, u64::MAX, u64::MAX]);
+        assert_eq!(ram.load_u8(Paddr(16)).unwrap(), 1, "big-endian");
+        assert!(ram.fill_u64(Paddr(12), 0, 1).is_err(), "not aligned");
+        assert!(ram.fill_u64(Paddr(0), 0, u64::MAX).is_err(), "too long");
+        assert!(ram.fill_u64(Paddr((1 << 20) - 8), 0, 2).is_err(), "beyond the end");
     }
 }

@@ -47,7 +47,7 @@ const fn flawed(
     Row { name, row, what, flaw: Some(flaw), status }
 }
 
-/// The catalogue as a table in Markdown.
+/// The catalogue as a table in Markdown, for the documentation.
 pub fn table() -> String {
     let mut out = String::from("| preset | row | what it does | flaw | |\n|---|---|---|---|---|\n");
     for r in CATALOGUE {

@@ -7,7 +7,7 @@ pub(crate) mod s390x;
 pub(crate) mod template;
 pub(crate) mod whole;
 
-pub use catalogue::{CATALOGUE, Row, Scheme, Status};
+pub use catalogue::{CATALOGUE, Row, Scheme, Status, table};
 
 use crate::arch::Arch;
 use crate::buddy::Gfp;
