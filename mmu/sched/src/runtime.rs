@@ -464,6 +464,8 @@ impl Situation<'_> {
             Status::Done => return 3,
         };
         let label = self.labels.text(s.at).bytes().fold(0, |l, b| mix(l ^ u64::from(b)));
-        [label, s.since, s.observed, u64::from(s.cpu)].iter().fold(mix(status), |h, &v| mix(h.rotate_left(5) ^ v))
+        [label, s.since, s.observed, u64::from(s.cpu)]
+            .iter()
+            .fold(mix(status), |h, &v| mix(h.rotate_left(5) ^ v))
     }
 }

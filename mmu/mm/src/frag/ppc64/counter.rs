@@ -10,7 +10,7 @@ use crate::mm::Mm;
 use crate::page::{Pages, flag, word};
 use crate::rcu::RcuFunc;
 use racewalk_ram::{Kva, Paddr, Pfn};
-use racewalk_sched::point;
+use racewalk_sched::{observe, point};
 use std::sync::atomic::Ordering::SeqCst;
 
 /// What a scheme does differently.
@@ -55,6 +55,13 @@ fn begin_in_refcount<A: Arch>(k: &Kernel<A>, page: Pfn, n: u64) -> Result<()> {
     Ok(())
 }
 
+/// The page is Active no more. Whether it was.
+fn take_active<A: Arch>(k: &Kernel<A>, page: Pfn) -> Result<bool> {
+    let was = k.kmem.pages.clear_flag(page, flag::ACTIVE)? & flag::ACTIVE != 0;
+    observe(was.into());
+    Ok(was)
+}
+
 impl Counter {
     /// Takes `n` from the count; true if nothing is left.
     fn take<A: Arch>(&self, k: &Kernel<A>, page: Pfn, n: u64, by: &'static str) -> Result<bool> {
@@ -64,7 +71,9 @@ impl Counter {
         for i in 0..n {
             point("page.put");
             // The reference that the allocator counts stays for `table_page_free`.
-            if k.kmem.pages.refcount(page)? == 1 {
+            let count = k.kmem.pages.refcount(page)?;
+            observe(count.into());
+            if count == 1 {
                 if i + 1 != n {
                     return k.broken_about(7, format!("{by}: too few references to {page:?}"), page.paddr());
                 }
@@ -91,11 +100,7 @@ impl Counter {
             }
             Variant::LastC => queue(0),
             Variant::LastB if deferred => queue(0),
-            Variant::V66 | Variant::V66AsMerged
-                if k.kmem.pages.clear_flag(page, flag::ACTIVE)? & flag::ACTIVE != 0 =>
-            {
-                queue(0)
-            }
+            Variant::V66 | Variant::V66AsMerged if take_active(k, page)? => queue(0),
             _ => release(k, page),
         }
     }

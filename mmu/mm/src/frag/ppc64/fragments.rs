@@ -9,7 +9,7 @@ use crate::mm::mmw;
 use crate::page::{FrameKind, word};
 use crate::sanitizer::What;
 use racewalk_ram::{Kva, Paddr, Pfn};
-use racewalk_sched::point;
+use racewalk_sched::{observe, point};
 use std::sync::atomic::Ordering::SeqCst;
 
 /// Pieces of a page: `PTE_FRAG_NR`.
@@ -47,6 +47,7 @@ pub(super) fn set<A: Arch>(k: &Kernel<A>, page: Pfn, n: u64, by: &'static str) -
 }
 
 fn note<A: Arch>(k: &Kernel<A>, page: Pfn, old: u64, new: u64, by: &'static str) -> Result<u64> {
+    observe(new);
     if let Some(s) = k.sanitizer() {
         let mut s = s.state();
         s.note(What::Count { page, old, new, by });
@@ -73,6 +74,7 @@ pub(super) fn alloc<A: Arch>(k: &Kernel<A>, mm: Kva, begin: Begin<A>) -> Result<
     };
     lockword::lock(lock, "page_table_lock")?;
     let at = cursor.load(SeqCst);
+    observe(at);
     if at != 0 {
         cursor.store(advance(at), SeqCst);
     }
@@ -85,7 +87,9 @@ pub(super) fn alloc<A: Arch>(k: &Kernel<A>, mm: Kva, begin: Begin<A>) -> Result<
     if pieces::<A>() > 1 {
         // Somebody else may have made a page meanwhile: then this one is used for one table only.
         lockword::lock(lock, "page_table_lock")?;
-        let r = if cursor.load(SeqCst) == 0 {
+        let taken = cursor.load(SeqCst) != 0;
+        observe(taken.into());
+        let r = if !taken {
             cursor.store(advance(page.paddr().0), SeqCst);
             begin(k, page, pieces::<A>())
         } else {

@@ -14,7 +14,7 @@ use crate::mm::Mm;
 use crate::page::{Pages, word};
 use crate::rcu::RcuFunc;
 use racewalk_ram::{Kva, Paddr, Pfn};
-use racewalk_sched::point;
+use racewalk_sched::{observe, point};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -68,6 +68,7 @@ impl Side {
             }
             before
         };
+        observe(before);
         let queue = if self.fixed { before == 0 } else { before != 0 };
         if queue { k.call_rcu(Pages::lru(page), RcuFunc::Scheme(0)) } else { Ok(()) }
     }
@@ -138,6 +139,7 @@ impl<A: Arch> Frag<A> for Side {
             }
             (pending, if self.fixed { b.free } else { seen })
         };
+        pending.iter().chain(&seen).for_each(|&b| observe(b));
         if !self.fixed {
             // Read, or, write: another callback may come between.
             point("side.or");

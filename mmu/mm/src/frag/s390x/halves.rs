@@ -9,10 +9,10 @@ use crate::error::{Result, broken};
 use crate::kernel::Kernel;
 use crate::lockword;
 use crate::mm::mmw;
-use crate::page::{FrameKind, Pages};
+use crate::page::{FrameKind, Pages, flag};
 use crate::sanitizer::What;
 use racewalk_ram::{Kva, Paddr, Pfn};
-use racewalk_sched::point;
+use racewalk_sched::{observe, point};
 use std::sync::atomic::AtomicU64;
 
 /// The kernel of these schemes.
@@ -36,6 +36,7 @@ pub(super) fn change(k: &K, page: Pfn, bits: u8, legal: &[u8], by: &'static str)
     point("frag.xor");
     let new = k.kmem.pages.xor_table_byte(page, bits)?;
     let old = new ^ bits;
+    observe(new.into());
     if let Some(s) = k.sanitizer() {
         let mut s = s.state();
         s.note(What::Byte { page, old, new, by });
@@ -103,7 +104,23 @@ pub(super) fn fresh(k: &K, mm: Kva, legal: &[u8]) -> Result<Pfn> {
 pub(super) fn first(k: &K, head: Kva) -> Result<Option<(Pfn, u8)>> {
     let Some(node) = k.kmem.list_first(head)? else { return Ok(None) };
     let page = k.kmem.pages.frame_of(node, 8)?;
-    Ok(Some((page, k.kmem.pages.table_byte(page)?)))
+    let byte = k.kmem.pages.table_byte(page)?;
+    observe(byte.into());
+    Ok(Some((page, byte)))
+}
+
+/// Whether the page is Active.
+pub(super) fn active(k: &K, page: Pfn) -> Result<bool> {
+    let active = k.kmem.pages.flags(page)? & flag::ACTIVE != 0;
+    observe(active.into());
+    Ok(active)
+}
+
+/// The page is Active no more. Whether it was.
+pub(super) fn take_active(k: &K, page: Pfn) -> Result<bool> {
+    let was = k.kmem.pages.clear_flag(page, flag::ACTIVE)? & flag::ACTIVE != 0;
+    observe(was.into());
+    Ok(was)
 }
 
 /// Frees the page of an empty byte.

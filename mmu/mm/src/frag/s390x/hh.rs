@@ -11,6 +11,7 @@ use crate::mm::{Mm, mmw};
 use crate::page::{Pages, word};
 use crate::rcu::RcuFunc;
 use racewalk_ram::{Kva, Paddr, Pfn};
+use racewalk_sched::observe;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// What a scheme does differently.
@@ -81,6 +82,7 @@ impl Hh {
         let (page, bit) = (page_of(k, table)?, half(table));
         self.listed(k, self.owner(k, mm)?, |head| {
             let old = k.kmem.pages.table_byte(page)?;
+            observe(old.into());
             let byte = change(k, page, bits << bit, self.legal(), by)?;
             let node = Pages::lru(page);
             let waiting = byte & (HH | PP) != 0;
@@ -102,6 +104,7 @@ impl Hh {
     fn finish(&self, k: &K, page: Pfn, bit: u32, by: &'static str) -> Result<()> {
         let pages = &k.kmem.pages;
         let byte = pages.table_byte(page)?;
+        observe(byte.into());
         let done = |byte: u8| if byte == 0 { release(k, page) } else { Ok(()) };
         if byte & AA == 0 {
             return done(change(k, page, P << bit, self.legal(), by)?);

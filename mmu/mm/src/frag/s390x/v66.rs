@@ -23,7 +23,7 @@ impl V66 {
         locked(k, mm, || {
             let byte = change(k, page, (A | P) << bit, LEGAL, by)?;
             let node = Pages::lru(page);
-            let active = k.kmem.pages.flags(page)? & flag::ACTIVE != 0;
+            let active = active(k, page)?;
             if byte & AA == 0 || active {
                 k.kmem.list_del_init(node)
             } else if tail {
@@ -42,7 +42,7 @@ impl V66 {
         if !k.kmem.list_empty(Pages::lru(page))? {
             return broken(14, format!("{page:?} is freed while it is on a list"));
         }
-        if k.kmem.pages.clear_flag(page, flag::ACTIVE)? & flag::ACTIVE != 0 {
+        if take_active(k, page)? {
             k.call_rcu(Pages::lru(page), RcuFunc::Scheme(0))
         } else {
             release(k, page)
