@@ -53,6 +53,9 @@ pub trait Frag<A: Arch>: Send + Sync {
         let _ = k;
         Ok(())
     }
+    /// The lock of the lists of a space's pages.
+    #[cfg(test)]
+    fn lock<'a>(&'a self, k: &'a Kernel<A>, mm: Kva) -> Result<&'a std::sync::atomic::AtomicU64>;
     /// An RCU callback that the scheme queued as number `which`, given its head.
     fn callback(&self, k: &Kernel<A>, which: u8, head: Kva) -> Result<()>;
 }

@@ -1,5 +1,7 @@
 //! Schemes that free a page when its count of fragments reaches zero (hosted-mm A.3, B.4).
 
+#[cfg(test)]
+use super::fragments::list_lock;
 use super::fragments::{add, alloc, page_of, release, rest, set};
 use crate::arch::Arch;
 use crate::error::{Result, broken};
@@ -163,6 +165,11 @@ impl<A: Arch> Frag<A> for Counter {
             release(k, page)?;
         }
         Ok(())
+    }
+
+    #[cfg(test)]
+    fn lock<'a>(&'a self, k: &'a Kernel<A>, mm: Kva) -> Result<&'a std::sync::atomic::AtomicU64> {
+        list_lock(k, mm)
     }
 
     fn callback(&self, k: &Kernel<A>, which: u8, head: Kva) -> Result<()> {

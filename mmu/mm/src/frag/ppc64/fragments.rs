@@ -115,3 +115,9 @@ pub(super) fn release<A: Arch>(k: &Kernel<A>, page: Pfn) -> Result<()> {
     k.table_dtor(page)?;
     k.table_page_free(page)
 }
+
+/// `mm->page_table_lock`, which guards the cursor.
+#[cfg(test)]
+pub(super) fn list_lock<A: Arch>(k: &Kernel<A>, mm: Kva) -> Result<&std::sync::atomic::AtomicU64> {
+    Ok(&k.kmem.slab.object(mm)?[mmw::PAGE_TABLE_LOCK])
+}

@@ -4,6 +4,8 @@
 //!
 //! The structure is kept by the scheme here, except for the head, which is the page's.
 
+#[cfg(test)]
+use super::fragments::list_lock;
 use super::fragments::{alloc, page_of, piece, pieces, release, rest};
 use crate::arch::Arch;
 use crate::error::{Result, broken};
@@ -118,6 +120,11 @@ impl<A: Arch> Frag<A> for Side {
             Some((page, n)) => self.give(k, page, pieces::<A>() - n..pieces::<A>()),
             None => Ok(()),
         }
+    }
+
+    #[cfg(test)]
+    fn lock<'a>(&'a self, k: &'a Kernel<A>, mm: Kva) -> Result<&'a std::sync::atomic::AtomicU64> {
+        list_lock(k, mm)
     }
 
     fn callback(&self, k: &Kernel<A>, which: u8, head: Kva) -> Result<()> {

@@ -78,9 +78,14 @@ pub(super) fn under<R>(word: &AtomicU64, label: &'static str, f: impl FnOnce() -
     r
 }
 
+/// `mm->context.lock`.
+pub(super) fn list_lock(k: &K, mm: Kva) -> Result<&AtomicU64> {
+    Ok(&k.kmem.slab.object(mm)?[mmw::LOCK])
+}
+
 /// Runs `f` under `mm->context.lock`.
 pub(super) fn locked<R>(k: &K, mm: Kva, f: impl FnOnce() -> Result<R>) -> Result<R> {
-    under(&k.kmem.slab.object(mm)?[mmw::LOCK], "context.lock", || {
+    under(list_lock(k, mm)?, "context.lock", || {
         // The space may have gone while we waited.
         k.kmem.slab.object(mm)?;
         f()

@@ -246,6 +246,15 @@ impl Frag<S390x> for Hh {
         self.finish(k, page, bit, "__tlb_remove_table")
     }
 
+    #[cfg(test)]
+    fn lock<'a>(&'a self, k: &'a K, mm: Kva) -> Result<&'a AtomicU64> {
+        Ok(match self.variant {
+            Variant::Plus1 => &k.kmem.type_safe.words(self.owner(k, mm)?)?[LIST_LOCK],
+            Variant::MmLock => list_lock(k, mm)?,
+            _ => &self.lock,
+        })
+    }
+
     fn callback(&self, k: &K, which: u8, head: Kva) -> Result<()> {
         const BY: &str = "pte_free_half";
         if which > 1 {

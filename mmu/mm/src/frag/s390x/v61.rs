@@ -153,6 +153,11 @@ impl Frag<S390x> for V61 {
         self.finish(k, page, bit, "__tlb_remove_table")
     }
 
+    #[cfg(test)]
+    fn lock<'a>(&'a self, k: &'a K, mm: Kva) -> Result<&'a std::sync::atomic::AtomicU64> {
+        list_lock(k, mm)
+    }
+
     fn callback(&self, k: &K, which: u8, head: Kva) -> Result<()> {
         let page = k.kmem.pages.frame_of(head, 8)?;
         if which == 0 {

@@ -86,6 +86,11 @@ impl Frag<S390x> for V66 {
         self.finish(k, page, bit, "__tlb_remove_table")
     }
 
+    #[cfg(test)]
+    fn lock<'a>(&'a self, k: &'a K, mm: Kva) -> Result<&'a std::sync::atomic::AtomicU64> {
+        list_lock(k, mm)
+    }
+
     fn callback(&self, k: &K, _which: u8, head: Kva) -> Result<()> {
         release(k, k.kmem.pages.frame_of(head, 8)?)
     }

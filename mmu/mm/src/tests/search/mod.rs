@@ -10,6 +10,7 @@
 //! or a table that is handed out again, before that is a finding, as is everything that the schemes themselves find wrong,
 //! and what is left when nobody has anything to do.
 
+mod counters;
 mod ppc64;
 mod s390x;
 mod world;
@@ -21,7 +22,7 @@ use crate::memory::Saved;
 use crate::mm::Mm;
 use crate::page::FrameKind;
 use racewalk_cpu::Cpus;
-use racewalk_ram::Ram;
+use racewalk_ram::{Pfn, Ram};
 use racewalk_sched::controlled::{Situation, spawn};
 use racewalk_sched::search::{Order, Search, SearchConfig, explore_by};
 use std::cell::RefCell;
@@ -42,7 +43,7 @@ struct Options<A: Arch> {
     /// Whether the space may end.
     exits: bool,
     /// Whether nothing is missing or left of a page when nobody has anything to do, given the tables of it that are held.
-    settled: fn(&World<A>, &PageState, held: u64) -> bool,
+    settled: fn(&World<A>, Pfn, &PageState, held: u64) -> bool,
 }
 
 impl<A: Arch> Clone for Options<A> {

@@ -14,7 +14,7 @@ fn run(scheme: &'static str, actors: usize, pages: u64) -> Found {
         setup: |_, _| {},
         exits: false,
         // Nothing waits, and what is allocated is held.
-        settled: |_, s, held| s.byte & 0xfc == 0 && u64::from(s.byte.count_ones()) == held,
+        settled: |_, _, s, held| s.byte & 0xfc == 0 && u64::from(s.byte.count_ones()) == held,
     });
     let s = &found.search;
     println!(

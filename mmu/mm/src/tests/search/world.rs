@@ -6,6 +6,7 @@ use crate::error::{MmError, Result, broken};
 use crate::gather::TableBatch;
 use crate::kernel::Kernel;
 use crate::layout::{self, Place};
+use crate::lockword;
 use crate::mm::{Mm, mmw};
 use crate::page::{FrameKind, flag, word};
 use crate::rcu::RcuFunc;
@@ -173,6 +174,8 @@ impl<A: Arch> World<A> {
             Op::Callback(q, _) => k.rcu_run_one(q.head)?,
             Op::Exit => {
                 self.exited.set(true);
+                // Its mappings left the rmap, under locks that readers from there hold (hosted-mm F-21, C.7).
+                self.read.borrow_mut().clear();
                 k.frag.mm_exit(k, mm)?;
             }
         }
@@ -192,7 +195,9 @@ impl<A: Arch> World<A> {
             }
         }
         let queued = self.kernel.rcu_queued()?;
-        if queued.iter().any(|q| !q.done) || !self.read.borrow().is_empty() {
+        // Whoever holds the lock has bottom halves off, and is a reader like others.
+        let free = self.kernel.frag.lock(&self.kernel, self.mm.kva())?.load(SeqCst) == 0;
+        if free && (queued.iter().any(|q| !q.done) || !self.read.borrow().is_empty()) {
             can.push(Op::GracePeriod);
         }
         for q in queued.into_iter().filter(|q| q.done) {
@@ -217,6 +222,12 @@ impl<A: Arch> World<A> {
 
     fn page(&self, t: Paddr) -> u64 {
         t.0 & !(self.kernel.page_size() - 1)
+    }
+
+    /// Bytes of a page that the cursor has yet to hand out.
+    pub(super) fn left(&self, page: Pfn) -> u64 {
+        let at = self.mm.words().map_or(0, |w| w[mmw::FRAG_CURSOR].load(SeqCst));
+        if self.page(Paddr(at)) == page.paddr().0 { page.paddr().0 + self.kernel.page_size() - at } else { 0 }
     }
 
     /// Pages on the list, by address.
@@ -275,7 +286,6 @@ impl<A: Arch> World<A> {
         let labels = || (1..at.tasks()).map(|t| at.label_of(t));
         let in_list = labels().any(|l| matches!(l, "list.add" | "list.del"));
         let words = self.mm.words()?;
-        let cursor = words[mmw::FRAG_CURSOR].load(SeqCst);
         let mut known: Vec<(u64, u64)> = Vec::new();
         for p in frames {
             if pages.kind(p)? != FrameKind::PteTables {
@@ -304,7 +314,10 @@ impl<A: Arch> World<A> {
                     .count() as u8,
             };
             let n = held.range(page..page + size).count() as u64;
-            if idle && queued.is_empty() && !(self.options.settled)(self, &state, n) {
+            if word(word::PTL)? == lockword::DEAD && read.range(page..page + size).next().is_some() {
+                return broken(11, "a lock is destroyed while readers are inside its table");
+            }
+            if idle && queued.is_empty() && !(self.options.settled)(self, p, &state, n) {
                 return broken(
                     10,
                     format!("left for ever: {:02x}, count {:#x}", state.byte, state.count & 0xff),
@@ -314,9 +327,8 @@ impl<A: Arch> World<A> {
                 seen.insert(state);
             }
             let place = list.iter().position(|&l| l == page).map_or(0, |i| i as u64 + 1);
-            let at_cursor = if self.page(Paddr(cursor)) == page { cursor - page + 1 } else { 0 };
             let own = [word(word::COUNTS)?, word(word::FLAGS)?, state.count, word(word::PTL)?];
-            let whole = [place, at_cursor, mine(&held), mine(&read)];
+            let whole = [place, self.left(p), mine(&held), mine(&read)];
             known.push((hash(own.into_iter().chain(whole).chain(q)), page));
         }
         known.sort();
