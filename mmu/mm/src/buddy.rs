@@ -63,12 +63,7 @@ pub enum Failures {
         only: Option<Gfp>,
     },
     /// Those of a use that has so many pages already.
-    Beyond {
-        /// The use.
-        kind: FrameKind,
-        /// Pages.
-        pages: u64,
-    },
+    Beyond(Vec<(FrameKind, u64)>),
 }
 
 #[derive(Debug)]
@@ -82,7 +77,7 @@ impl Injector {
     fn fails(&mut self, gfp: Gfp, kind: FrameKind, in_use: u64) -> bool {
         let only = match &self.plan {
             Failures::None => return false,
-            Failures::Beyond { kind: limited, pages } => return kind == *limited && in_use >= *pages,
+            Failures::Beyond(limits) => return limits.iter().any(|&(k, n)| k == kind && in_use >= n),
             Failures::Nth { only, .. } | Failures::Every { only, .. } | Failures::Chance { only, .. } => {
                 *only
             }
@@ -92,7 +87,7 @@ impl Injector {
         }
         self.count += 1;
         match self.plan {
-            Failures::None | Failures::Beyond { .. } => false,
+            Failures::None | Failures::Beyond(_) => false,
             Failures::Nth { n, .. } => self.count == n,
             Failures::Every { n, .. } => self.count.is_multiple_of(n.max(1)),
             Failures::Chance { num, den, .. } => self.rng.below(den.max(1)) < num,

@@ -29,6 +29,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use world::{PageState, World};
 
 /// What is searched.
@@ -38,6 +39,9 @@ struct Options<A: Arch> {
     actors: usize,
     /// Pages of tables that may exist at once.
     pages: u64,
+    /// Whether there is memory for batches.
+    batches: bool,
+    order: Order,
     /// What happens before.
     setup: fn(&Kernel<A>, &Arc<Mm<A>>),
     /// Whether the space may end.
@@ -58,6 +62,39 @@ struct Found {
     states: BTreeSet<PageState>,
     findings: BTreeSet<String>,
     search: Search,
+    took: Duration,
+}
+
+impl Found {
+    /// Prints it; `states` are the pages' in the words of the table.
+    fn print<A: Arch>(&self, o: &Options<A>, states: &BTreeSet<String>) {
+        let s = &self.search;
+        println!(
+            "{}, {} actors, {} pages: {} states, {} steps, {} runs, {:?}; {} states of a page: {}",
+            o.scheme,
+            o.actors,
+            o.pages,
+            s.states,
+            s.transitions,
+            s.runs,
+            self.took,
+            states.len(),
+            states.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
+        );
+        for f in &self.findings {
+            println!("    {f}");
+        }
+        assert!(s.complete, "{:?}, diverged: {}", s.end, s.diverged);
+    }
+
+    /// What is found is this, each by how its text begins, and nothing else.
+    fn finds(&self, wanted: &[&str]) {
+        let wrong = |f: &&String| !wanted.iter().any(|w| f.starts_with(w));
+        let more: Vec<_> = self.findings.iter().filter(wrong).collect();
+        let missing: Vec<_> =
+            wanted.iter().filter(|w| !self.findings.iter().any(|f| f.starts_with(**w))).collect();
+        assert!(more.is_empty() && missing.is_empty(), "more: {more:#?}, missing: {missing:#?}");
+    }
 }
 
 /// Labels at which actors change places: all but those of what lies inside a list operation, the allocator or RCU, and
@@ -78,15 +115,21 @@ fn branch(label: &'static str) -> bool {
 
 /// Searches all states.
 fn search<A: Arch<Machine: Clone>>(options: Options<A>) -> Found {
-    let mut config = Config::default();
-    config.scheme = options.scheme.parse().unwrap();
-    (config.reserved, config.max_mms) = ((2 * racewalk_ram::PAGE_SIZE).max(1 << A::PAGE_SHIFT), 4);
+    let began = Instant::now();
+    let config = Config {
+        scheme: options.scheme.parse().unwrap(),
+        reserved: (2 * racewalk_ram::PAGE_SIZE).max(1 << A::PAGE_SHIFT),
+        max_mms: 4,
+        ..Config::default()
+    };
     let ram = Arc::new(Ram::new((80 << A::PAGE_SHIFT).max(1 << 20)).unwrap());
     let cpus = Cpus::new(ram.clone(), 1);
     let first = Kernel::<A>::new(ram, cpus, config).unwrap();
     let mm = first.mm_create().unwrap();
     (options.setup)(&first, &mm);
-    first.set_failures(Failures::Beyond { kind: FrameKind::PteTables, pages: options.pages });
+    let batches = if options.batches { u64::MAX } else { 0 };
+    let limits = [(FrameKind::PteTables, options.pages), (FrameKind::TableBatch, batches)];
+    first.set_failures(Failures::Beyond(limits.into()));
     let saved: Rc<Saved> = Rc::new(first.memory().save());
     let seen: Rc<RefCell<BTreeSet<PageState>>> = Rc::default();
     let findings: Rc<RefCell<BTreeSet<String>>> = Rc::default();
@@ -108,7 +151,7 @@ fn search<A: Arch<Machine: Clone>>(options: Options<A>) -> Found {
         *w.borrow_mut() = Some(world);
     };
     let mut config = SearchConfig::default();
-    (config.order, config.stack) = (Order::BreadthFirst, 64 << 10);
+    (config.order, config.stack, config.max_depth) = (options.order, 64 << 10, u32::MAX);
     config.branch = Some(branch);
     let w = world.clone();
     // `main` has run when the first state is asked for.
@@ -121,5 +164,5 @@ fn search<A: Arch<Machine: Clone>>(options: Options<A>) -> Found {
         w.kernel.halt();
     }
     first.halt();
-    Found { states: seen.take(), findings: findings.take(), search }
+    Found { states: seen.take(), findings: findings.take(), search, took: began.elapsed() }
 }

@@ -158,7 +158,12 @@ impl<A: Arch> World<A> {
                 k.pte_table_free(mm, t)?;
             }
             Op::Gather(t) => {
-                given(t);
+                if self.options.batches {
+                    given(t);
+                } else {
+                    // The cross call ends what runs with interrupts off, and there are no other readers (hosted-mm C.1).
+                    self.held.borrow_mut().remove(&t.0);
+                }
                 let mut batch = TableBatch::new(&self.mm);
                 k.pte_table_free_rcu(mm, t, &mut batch)?;
                 batch.flush(k)?;
