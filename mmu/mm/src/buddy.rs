@@ -62,6 +62,8 @@ pub enum Failures {
         /// Only allocations of this kind may fail.
         only: Option<Gfp>,
     },
+    /// Those of a use that has so many pages already.
+    Beyond(Vec<(FrameKind, u64)>),
 }
 
 #[derive(Debug)]
@@ -72,9 +74,10 @@ struct Injector {
 }
 
 impl Injector {
-    fn fails(&mut self, gfp: Gfp) -> bool {
+    fn fails(&mut self, gfp: Gfp, kind: FrameKind, in_use: u64) -> bool {
         let only = match &self.plan {
             Failures::None => return false,
+            Failures::Beyond(limits) => return limits.iter().any(|&(k, n)| k == kind && in_use >= n),
             Failures::Nth { only, .. } | Failures::Every { only, .. } | Failures::Chance { only, .. } => {
                 *only
             }
@@ -84,7 +87,7 @@ impl Injector {
         }
         self.count += 1;
         match self.plan {
-            Failures::None => false,
+            Failures::None | Failures::Beyond(_) => false,
             Failures::Nth { n, .. } => self.count == n,
             Failures::Every { n, .. } => self.count.is_multiple_of(n.max(1)),
             Failures::Chance { num, den, .. } => self.rng.below(den.max(1)) < num,
@@ -93,7 +96,7 @@ impl Injector {
 }
 
 /// The free lists alone: which block goes out, how blocks split and merge.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct FreeLists {
     orders: [BTreeSet<u64>; MAX_ORDER as usize + 1],
 }
@@ -209,7 +212,7 @@ impl Buddy {
         kind: FrameKind,
         what: &'static str,
     ) -> Result<Pfn> {
-        let fails = locked(&self.injector).fails(gfp);
+        let fails = locked(&self.injector).fails(gfp, kind, self.in_use(kind));
         let block = if fails { None } else { self.take(order + self.page_order) };
         let Some(block) = block else {
             stats.alloc_failures.bump();
@@ -258,6 +261,35 @@ impl Buddy {
     pub(crate) fn free_frames(&self) -> u64 {
         let cached: usize = self.pcp.iter().map(|p| locked(p).len()).sum();
         locked(&self.free).frames() + ((cached as u64) << self.page_order)
+    }
+}
+
+/// The allocator as it was at some time.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Saved {
+    free: FreeLists,
+    pcp: Vec<Vec<u64>>,
+    plan: Failures,
+    in_use: [i64; KINDS],
+}
+
+#[cfg(test)]
+impl Buddy {
+    pub(crate) fn save(&self) -> Saved {
+        Saved {
+            free: locked(&self.free).clone(),
+            pcp: self.pcp.iter().map(|p| locked(p).clone()).collect(),
+            plan: locked(&self.injector).plan.clone(),
+            in_use: std::array::from_fn(|i| self.in_use[i].load(SeqCst)),
+        }
+    }
+
+    pub(crate) fn restore(&self, saved: &Saved) {
+        locked(&self.free).clone_from(&saved.free);
+        self.pcp.iter().zip(&saved.pcp).for_each(|(p, was)| locked(p).clone_from(was));
+        self.set_failures(saved.plan.clone());
+        self.in_use.iter().zip(saved.in_use).for_each(|(n, was)| n.store(was, SeqCst));
     }
 }
 

@@ -272,6 +272,26 @@ impl<A: Arch> Kernel<A> {
     }
 }
 
+#[cfg(test)]
+impl<A: Arch<Machine: Clone>> Kernel<A> {
+    /// A kernel on the same memory, its own state as after booting.
+    pub(crate) fn again(&self) -> Result<Arc<Kernel<A>>> {
+        let n = self.cpus.count();
+        Ok(Arc::new(Kernel {
+            memory: self.memory.clone(),
+            cpus: self.cpus.clone(),
+            config: self.config.clone(),
+            rcu: Rcu::new(n),
+            frag: frag::of::<A>(self.config.scheme)?,
+            holds: Holds::new(self.config.measure),
+            zero_page: self.zero_page,
+            machine: self.machine.clone(),
+            active: (0..n).map(|_| Mutex::new(None)).collect(),
+            halted: AtomicBool::new(false),
+        }))
+    }
+}
+
 /// What the sanitizer knows of an architecture.
 fn format<A: Arch>() -> Format {
     Format {

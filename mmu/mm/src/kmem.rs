@@ -6,7 +6,7 @@ use crate::page::Pages;
 use crate::sanitizer::Sanitizer;
 use crate::slab::{Slab, TypeSafe};
 use racewalk_ram::{Kva, Ram};
-use racewalk_sched::point;
+use racewalk_sched::{Label, observe, point};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -79,6 +79,13 @@ impl Kmem {
         self.load(node, "a list node").map(Kva)
     }
 
+    /// The first load of a list operation, at a point that names it. The others are inside: nobody changes a list without
+    /// its lock.
+    fn begin(&self, at: Kva, operation: Label) -> Result<Kva> {
+        point(operation);
+        self.peek(at, "a list node").map(Kva)
+    }
+
     fn prev(&self, node: Kva) -> Result<Kva> {
         self.load(Kva(node.0 + 8), "a list node").map(Kva)
     }
@@ -95,12 +102,15 @@ impl Kmem {
 
     /// Whether the list is empty or the node unlinked.
     pub(crate) fn list_empty(&self, node: Kva) -> Result<bool> {
-        Ok(self.next(node)? == node)
+        let empty = self.begin(node, "list.empty")? == node;
+        observe(empty.into());
+        Ok(empty)
     }
 
     /// The first node, if there is one.
     pub(crate) fn list_first(&self, head: Kva) -> Result<Option<Kva>> {
-        let n = self.next(head)?;
+        let n = self.begin(head, "list.first")?;
+        observe((n != head).into());
         Ok((n != head).then_some(n))
     }
 
@@ -117,7 +127,7 @@ impl Kmem {
         if let Some(s) = &self.sanitizer {
             s.list_add(node)?;
         }
-        let next = self.next(head)?;
+        let next = self.begin(head, "list.add")?;
         self.insert(node, head, next)
     }
 
@@ -126,13 +136,13 @@ impl Kmem {
         if let Some(s) = &self.sanitizer {
             s.list_add(node)?;
         }
-        let prev = self.prev(head)?;
+        let prev = self.begin(Kva(head.0 + 8), "list.add")?;
         self.insert(node, prev, head)
     }
 
     /// Unlinks a node and makes it an empty list; harmless on an unlinked node.
     pub(crate) fn list_del_init(&self, node: Kva) -> Result<()> {
-        let (next, prev) = (self.next(node)?, self.prev(node)?);
+        let (next, prev) = (self.begin(node, "list.del")?, self.prev(node)?);
         if self.prev(next)? != node || self.next(prev)? != node {
             return broken(14, format!("list node {node:?} is not linked both ways"));
         }

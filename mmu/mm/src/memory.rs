@@ -213,3 +213,33 @@ impl Memory {
         Ok(())
     }
 }
+
+/// All books of a memory as they were at some time. What is in guest memory is not kept.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Saved {
+    pages: Vec<u64>,
+    slab: crate::slab::Saved,
+    type_safe: crate::slab::Saved,
+    buddy: crate::buddy::Saved,
+}
+
+#[cfg(test)]
+impl Memory {
+    pub(crate) fn save(&self) -> Saved {
+        Saved {
+            pages: self.kmem.pages.save(self.buddy.high()),
+            slab: self.kmem.slab.save(),
+            type_safe: self.kmem.type_safe.save(),
+            buddy: self.buddy.save(),
+        }
+    }
+
+    pub(crate) fn restore(&self, saved: &Saved) {
+        self.kmem.pages.restore(&saved.pages, self.buddy.high());
+        self.kmem.slab.restore(&saved.slab);
+        self.kmem.type_safe.restore(&saved.type_safe);
+        self.buddy.restore(&saved.buddy);
+        self.take_findings();
+    }
+}

@@ -250,6 +250,23 @@ impl<A: Arch> Mm<A> {
     }
 }
 
+#[cfg(test)]
+impl<A: Arch> Mm<A> {
+    /// The same space, which maps nothing, under a kernel made [again](Kernel::again).
+    pub(crate) fn again(&self, kernel: Arc<Kernel<A>>) -> Arc<Mm<A>> {
+        Arc::new(Mm {
+            kernel,
+            kva: self.kva,
+            pgd: self.pgd,
+            context: self.context.clone(),
+            space: RwLock::new(Space { vmas: VmaTree::default(), mmap_base: 0, start_brk: 0, brk: 0 }),
+            linked: RwLock::new(Linked::default()),
+            exited: AtomicBool::new(false),
+            dropped: AtomicBool::new(false),
+        })
+    }
+}
+
 impl<A: Arch> Drop for Mm<A> {
     fn drop(&mut self) {
         // A run that was cancelled leaves things as they are.

@@ -14,6 +14,8 @@
 use crate::error::{MmError, Result, broken};
 use crate::layout::{self, Place};
 use racewalk_ram::{Kva, Paddr, Pfn, Words};
+#[cfg(test)]
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// Word numbers in a page record.
@@ -254,5 +256,19 @@ impl Pages {
             return Err(MmError::Wild { kva: layout::direct(addr), wanted: "a frame" });
         }
         Ok(pfn)
+    }
+}
+
+#[cfg(test)]
+impl Pages {
+    /// The records of the first `frames` frames.
+    pub(crate) fn save(&self, frames: u64) -> Vec<u64> {
+        self.words.as_slice()[..frames as usize * 8].iter().map(|w| w.load(SeqCst)).collect()
+    }
+
+    /// Puts them back; those behind, up to `frames`, were not used then.
+    pub(crate) fn restore(&self, saved: &[u64], frames: u64) {
+        let was = saved.iter().copied().chain(std::iter::repeat(0));
+        self.words.as_slice()[..frames as usize * 8].iter().zip(was).for_each(|(w, v)| w.store(v, Relaxed));
     }
 }

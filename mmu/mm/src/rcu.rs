@@ -9,6 +9,9 @@
 //! the first words of a batch page. They are listed for the CPU that queued them and run by whoever calls
 //! [`Kernel::rcu_poll`], in no order across CPUs.
 
+#[cfg(test)]
+pub(crate) mod by_hand;
+
 use crate::arch::Arch;
 use crate::error::{MmError, Result, broken};
 use crate::kernel::Kernel;

@@ -6,6 +6,8 @@
 use crate::error::{MmError, Result};
 use crate::layout::{self, Place, SLOT};
 use racewalk_ram::{Kva, Words};
+#[cfg(test)]
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -110,6 +112,37 @@ impl TypeSafe {
             Place::TypeSafe { slot, .. } if slot < self.0.slots => Ok(self.0.slot(slot)),
             _ => Err(MmError::Wild { kva, wanted: "a type-safe object" }),
         }
+    }
+}
+
+/// A cache as it was at some time.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Saved {
+    words: Vec<u64>,
+    free: Vec<u32>,
+}
+
+#[cfg(test)]
+impl Slab {
+    pub(crate) fn save(&self) -> Saved {
+        let words = self.words.as_slice().iter().map(|w| w.load(SeqCst)).collect();
+        Saved { words, free: self.list().clone() }
+    }
+
+    pub(crate) fn restore(&self, saved: &Saved) {
+        self.words.as_slice().iter().zip(&saved.words).for_each(|(w, &v)| w.store(v, Relaxed));
+        self.list().clone_from(&saved.free);
+    }
+}
+
+#[cfg(test)]
+impl TypeSafe {
+    pub(crate) fn save(&self) -> Saved {
+        self.0.save()
+    }
+    pub(crate) fn restore(&self, saved: &Saved) {
+        self.0.restore(saved);
     }
 }
 

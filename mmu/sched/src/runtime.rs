@@ -429,29 +429,43 @@ impl Situation<'_> {
         self.slots.get(t as usize).is_some_and(|s| s.background)
     }
 
-    /// A hash of every task's local state: where it is, how it got there since it last called
-    /// [`forget`](crate::forget), what it observed meanwhile, its CPU and what is left of its timeout. It is the same
-    /// in every process.
+    /// A hash of every task's [local state](Self::local), in order of number. It is the same in every process.
     pub fn local_state(&self) -> u64 {
-        let mut h = 0;
-        for s in self.slots {
-            let status = match s.status {
-                Status::Runnable(Resume::TimedOut) => 1,
-                Status::Runnable(_) => 0,
-                Status::Blocked { until: None, .. } => 2,
-                Status::Blocked { until: Some(u), .. } => {
-                    mix(u.saturating_sub(self.now).as_nanos() as u64 | 1 << 63)
-                }
-                Status::Done => {
-                    h = mix(h ^ 3);
-                    continue;
-                }
-            };
-            let label = self.labels.text(s.at).bytes().fold(0, |l, b| mix(l ^ u64::from(b)));
-            for v in [status, label, s.since, s.observed, u64::from(s.cpu)] {
-                h = mix(h.rotate_left(5) ^ v);
+        (0..self.slots.len() as TaskId).fold(0, |h, t| mix(h.rotate_left(5) ^ self.local(t)))
+    }
+
+    /// Tasks so far, ended ones included.
+    pub fn tasks(&self) -> TaskId {
+        self.slots.len() as TaskId
+    }
+
+    /// Where task `t` is.
+    ///
+    /// # Panics
+    /// If there is no such task.
+    pub fn label_of(&self, t: TaskId) -> Label {
+        self.labels.text(self.slots[t as usize].at)
+    }
+
+    /// A hash of task `t`'s local state: where it is, how it got there since it last called [`forget`](crate::forget),
+    /// what it observed meanwhile, its CPU and what is left of its timeout.
+    ///
+    /// # Panics
+    /// If there is no such task.
+    pub fn local(&self, t: TaskId) -> u64 {
+        let s = &self.slots[t as usize];
+        let status = match s.status {
+            Status::Runnable(Resume::TimedOut) => 1,
+            Status::Runnable(_) => 0,
+            Status::Blocked { until: None, .. } => 2,
+            Status::Blocked { until: Some(u), .. } => {
+                mix(u.saturating_sub(self.now).as_nanos() as u64 | 1 << 63)
             }
-        }
-        h
+            Status::Done => return 3,
+        };
+        let label = self.labels.text(s.at).bytes().fold(0, |l, b| mix(l ^ u64::from(b)));
+        [label, s.since, s.observed, u64::from(s.cpu)]
+            .iter()
+            .fold(mix(status), |h, &v| mix(h.rotate_left(5) ^ v))
     }
 }

@@ -36,6 +36,9 @@ pub struct SearchConfig {
     pub max_depth: u32,
     /// Bytes of stack for each task.
     pub stack: usize,
+    /// At which labels another task may go on, and states are told apart. Everywhere else the task that runs goes on, unless
+    /// it waits: for points inside what nobody else can see or touch halfway. `None`: at all.
+    pub branch: Option<fn(Label) -> bool>,
 }
 
 impl Default for SearchConfig {
@@ -45,6 +48,7 @@ impl Default for SearchConfig {
             max_states: 10_000_000,
             max_depth: 10_000,
             stack: Config::default().stack,
+            branch: None,
         }
     }
 }
@@ -55,8 +59,6 @@ impl Default for SearchConfig {
 pub struct State {
     /// The hash it is known by.
     pub key: u64,
-    /// The caller's part of it.
-    pub fingerprint: u64,
     /// Scheduling points on the way to it.
     pub depth: u32,
     /// All tasks have ended.
@@ -97,11 +99,27 @@ pub fn explore_with(
     main: impl Fn() + Clone + 'static,
     found: impl FnMut(State),
 ) -> Search {
+    let key = move |at: Option<&Situation<'_>>| {
+        let local = at.map_or(0, Situation::local_state);
+        mix(mix(fingerprint()) ^ local.rotate_left(7) ^ u64::from(at.is_none()))
+    };
+    explore_by(config, key, main, found)
+}
+
+/// The same where the caller makes the hash a state is known by: of what tasks share and of each task's
+/// [local state](Situation::local), in an order in which states that differ in names alone are one. There is no situation
+/// when all tasks have ended.
+pub fn explore_by(
+    config: SearchConfig,
+    key: impl Fn(Option<&Situation<'_>>) -> u64,
+    main: impl Fn() + Clone + 'static,
+    found: impl FnMut(State),
+) -> Search {
     let mut s = Explorer {
         config,
-        fingerprint,
+        key,
         found,
-        seen: HashSet::new(),
+        seen: HashSet::default(),
         nodes: Vec::new(),
         work: VecDeque::from([None]),
         prefix: Vec::new(),
@@ -128,7 +146,7 @@ pub fn explore_with(
         }
         match out.end {
             End::Cancelled if s.left => {}
-            End::Finished => _ = s.arrive(0, true),
+            End::Finished => _ = s.arrive(None),
             other => {
                 end = Some((other, out.schedule));
                 break;
@@ -145,9 +163,9 @@ pub fn explore_with(
 /// A choice on the way from the start: the node before it, and the choice.
 type Node = (Option<u32>, u32);
 
-struct Explorer<F, C> {
+struct Explorer<K, C> {
     config: SearchConfig,
-    fingerprint: F,
+    key: K,
     found: C,
     seen: HashSet<u64>,
     nodes: Vec<Node>,
@@ -166,7 +184,7 @@ struct Explorer<F, C> {
     diverged: bool,
 }
 
-impl<F: Fn() -> u64, C: FnMut(State)> Explorer<F, C> {
+impl<K: Fn(Option<&Situation<'_>>) -> u64, C: FnMut(State)> Explorer<K, C> {
     fn begin(&mut self, node: Option<u32>) {
         self.prefix.clear();
         let mut n = node;
@@ -185,25 +203,29 @@ impl<F: Fn() -> u64, C: FnMut(State)> Explorer<F, C> {
     }
 
     /// Whether the state is new.
-    fn arrive(&mut self, local: u64, last: bool) -> bool {
-        let fingerprint = (self.fingerprint)();
-        let key = mix(mix(fingerprint) ^ local.rotate_left(7) ^ u64::from(last));
+    fn arrive(&mut self, at: Option<&Situation<'_>>) -> bool {
+        let key = (self.key)(at);
         self.transitions += self.here.is_some() as u64;
         let new = self.seen.insert(key);
         if new {
             self.states += 1;
-            (self.found)(State { key, fingerprint, depth: self.depth, last });
+            (self.found)(State { key, depth: self.depth, last: at.is_none() });
         }
         new
     }
 }
 
-impl<F: Fn() -> u64, C: FnMut(State)> Policy for Explorer<F, C> {
+impl<K: Fn(Option<&Situation<'_>>) -> u64, C: FnMut(State)> Policy for Explorer<K, C> {
     fn choose(&mut self, runnable: &[TaskId], _current: Option<TaskId>, _label: Label) -> TaskId {
         runnable[0]
     }
 
     fn decide(&mut self, at: &Situation<'_>) -> Option<TaskId> {
+        if let (Some(t), Some(branch)) = (at.current, self.config.branch)
+            && !branch(at.label)
+        {
+            return Some(t);
+        }
         if let Some(&c) = self.prefix.get(self.at) {
             self.at += 1;
             self.depth += 1;
@@ -216,7 +238,7 @@ impl<F: Fn() -> u64, C: FnMut(State)> Policy for Explorer<F, C> {
             };
         }
         self.left = true;
-        if !self.arrive(at.local_state(), false) {
+        if !self.arrive(Some(at)) {
             return None;
         }
         if self.depth >= self.config.max_depth || self.states >= self.config.max_states {

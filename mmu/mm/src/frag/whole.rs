@@ -105,6 +105,11 @@ impl<A: Arch> Frag<A> for Whole {
         release(k, page_of(k, Paddr(tag))?)
     }
 
+    #[cfg(test)]
+    fn lock<'a>(&'a self, k: &'a Kernel<A>, mm: Kva) -> Result<&'a std::sync::atomic::AtomicU64> {
+        Ok(&k.kmem.slab.object(mm)?[crate::mm::mmw::LOCK])
+    }
+
     fn callback(&self, k: &Kernel<A>, which: u8, head: Kva) -> Result<()> {
         if which != 0 {
             return broken(4, format!("callback {which} of a page with one table"));

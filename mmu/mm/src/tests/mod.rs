@@ -4,6 +4,7 @@ mod calls;
 mod model;
 mod races;
 mod schemes;
+mod search;
 mod threads;
 
 use crate::vma::{MapFlags, Prot};

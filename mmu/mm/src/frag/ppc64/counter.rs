@@ -1,5 +1,7 @@
 //! Schemes that free a page when its count of fragments reaches zero (hosted-mm A.3, B.4).
 
+#[cfg(test)]
+use super::fragments::list_lock;
 use super::fragments::{add, alloc, page_of, release, rest, set};
 use crate::arch::Arch;
 use crate::error::{Result, broken};
@@ -11,7 +13,7 @@ use crate::mutant::Step;
 use crate::page::{Pages, flag, word};
 use crate::rcu::RcuFunc;
 use racewalk_ram::{Kva, Paddr, Pfn};
-use racewalk_sched::point;
+use racewalk_sched::{observe, point};
 use std::sync::atomic::Ordering::SeqCst;
 
 /// What a scheme does differently.
@@ -56,6 +58,17 @@ fn begin_in_refcount<A: Arch>(k: &Kernel<A>, page: Pfn, n: u64) -> Result<()> {
     Ok(())
 }
 
+/// The page is Active no more. Whether it was.
+fn take_active<A: Arch>(k: &Kernel<A>, page: Pfn) -> Result<bool> {
+    let flags = match k.takes(Step::ActiveClear) {
+        true => k.kmem.pages.clear_flag(page, flag::ACTIVE)?,
+        false => k.kmem.pages.flags(page)?,
+    };
+    let was = flags & flag::ACTIVE != 0;
+    observe(was.into());
+    Ok(was)
+}
+
 impl Counter {
     /// Takes `n` from the count; true if nothing is left.
     fn take<A: Arch>(&self, k: &Kernel<A>, page: Pfn, n: u64, by: &'static str) -> Result<bool> {
@@ -65,7 +78,9 @@ impl Counter {
         for i in 0..n {
             point("page.put");
             // The reference that the allocator counts stays for `table_page_free`.
-            if k.kmem.pages.refcount(page)? == 1 {
+            let count = k.kmem.pages.refcount(page)?;
+            observe(count.into());
+            if count == 1 {
                 if i + 1 != n {
                     return k.broken_about(7, format!("{by}: too few references to {page:?}"), page.paddr());
                 }
@@ -82,15 +97,6 @@ impl Counter {
         Ok(false)
     }
 
-    /// Active goes. Says whether it was set.
-    fn clear_active<A: Arch>(&self, k: &Kernel<A>, page: Pfn) -> Result<bool> {
-        let flags = match k.takes(Step::ActiveClear) {
-            true => k.kmem.pages.clear_flag(page, flag::ACTIVE)?,
-            false => k.kmem.pages.flags(page)?,
-        };
-        Ok(flags & flag::ACTIVE != 0)
-    }
-
     /// Nothing of the page is in use any more.
     fn last<A: Arch>(&self, k: &Kernel<A>, page: Pfn, deferred: bool) -> Result<()> {
         let queue = |which| k.call_rcu(Pages::lru(page), RcuFunc::Scheme(which));
@@ -101,9 +107,7 @@ impl Counter {
             }
             Variant::LastC => queue(0),
             Variant::LastB if deferred => queue(0),
-            Variant::V66 | Variant::V66AsMerged
-                if self.clear_active(k, page)? && k.takes(Step::ActiveGrace) =>
-            {
+            Variant::V66 | Variant::V66AsMerged if take_active(k, page)? && k.takes(Step::ActiveGrace) => {
                 queue(0)
             }
             _ => release(k, page),
@@ -165,11 +169,16 @@ impl<A: Arch> Frag<A> for Counter {
         let Some((page, n)) = rest(k, mm)?.filter(|_| k.takes(Step::FragRest)) else { return Ok(()) };
         if self.take(k, page, n, "pte_frag_destroy")? {
             if self.0 == Variant::V66 {
-                self.clear_active(k, page)?;
+                take_active(k, page)?;
             }
             release(k, page)?;
         }
         Ok(())
+    }
+
+    #[cfg(test)]
+    fn lock<'a>(&'a self, k: &'a Kernel<A>, mm: Kva) -> Result<&'a std::sync::atomic::AtomicU64> {
+        list_lock(k, mm)
     }
 
     fn callback(&self, k: &Kernel<A>, which: u8, head: Kva) -> Result<()> {

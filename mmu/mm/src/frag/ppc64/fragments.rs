@@ -10,7 +10,7 @@ use crate::mutant::Step;
 use crate::page::{FrameKind, word};
 use crate::sanitizer::What;
 use racewalk_ram::{Kva, Paddr, Pfn};
-use racewalk_sched::point;
+use racewalk_sched::{observe, point};
 use std::sync::atomic::Ordering::SeqCst;
 
 /// Pieces of a page: `PTE_FRAG_NR`.
@@ -48,6 +48,7 @@ pub(super) fn set<A: Arch>(k: &Kernel<A>, page: Pfn, n: u64, by: &'static str) -
 }
 
 fn note<A: Arch>(k: &Kernel<A>, page: Pfn, old: u64, new: u64, by: &'static str) -> Result<u64> {
+    observe(new);
     if let Some(s) = k.sanitizer() {
         let mut s = s.state();
         s.note(What::Count { page, old, new, by });
@@ -78,6 +79,7 @@ pub(super) fn alloc<A: Arch>(k: &Kernel<A>, mm: Kva, begin: Begin<A>) -> Result<
     }
     point("frag.cursor");
     let at = cursor.load(SeqCst);
+    observe(at);
     if at != 0 {
         point("frag.cursor");
         cursor.store(advance(at), SeqCst);
@@ -93,7 +95,9 @@ pub(super) fn alloc<A: Arch>(k: &Kernel<A>, mm: Kva, begin: Begin<A>) -> Result<
     if pieces::<A>() > 1 {
         // Somebody else may have made a page meanwhile: then this one is used for one table only.
         lockword::lock(lock, "page_table_lock")?;
-        let r = if cursor.load(SeqCst) == 0 {
+        let taken = cursor.load(SeqCst) != 0;
+        observe(taken.into());
+        let r = if !taken {
             cursor.store(advance(page.paddr().0), SeqCst);
             begin(k, page, pieces::<A>())
         } else {
@@ -118,4 +122,10 @@ pub(super) fn release<A: Arch>(k: &Kernel<A>, page: Pfn) -> Result<()> {
     point("frag.release");
     k.table_dtor(page)?;
     k.table_page_free(page)
+}
+
+/// `mm->page_table_lock`, which guards the cursor.
+#[cfg(test)]
+pub(super) fn list_lock<A: Arch>(k: &Kernel<A>, mm: Kva) -> Result<&std::sync::atomic::AtomicU64> {
+    Ok(&k.kmem.slab.object(mm)?[mmw::PAGE_TABLE_LOCK])
 }

@@ -1,6 +1,8 @@
 //! `ppc-nheads`: one `rcu_head` to a fragment (hosted-mm A.3). Correct; it costs memory: here a page of heads beside each
 //! page of tables.
 
+#[cfg(test)]
+use super::fragments::list_lock;
 use super::fragments::{add, alloc, page_of, piece, release, rest, set};
 use crate::arch::Arch;
 use crate::buddy::Gfp;
@@ -88,6 +90,11 @@ impl<A: Arch> Frag<A> for NHeads {
             self.free_page(k, page)?;
         }
         Ok(())
+    }
+
+    #[cfg(test)]
+    fn lock<'a>(&'a self, k: &'a Kernel<A>, mm: Kva) -> Result<&'a std::sync::atomic::AtomicU64> {
+        list_lock(k, mm)
     }
 
     fn callback(&self, k: &Kernel<A>, which: u8, head: Kva) -> Result<()> {

@@ -4,6 +4,8 @@
 //!
 //! The structure is kept by the scheme here, except for the head, which is the page's.
 
+#[cfg(test)]
+use super::fragments::list_lock;
 use super::fragments::{alloc, page_of, piece, pieces, release, rest};
 use crate::arch::Arch;
 use crate::error::{Result, broken};
@@ -14,7 +16,7 @@ use crate::mm::Mm;
 use crate::page::{Pages, word};
 use crate::rcu::RcuFunc;
 use racewalk_ram::{Kva, Paddr, Pfn};
-use racewalk_sched::point;
+use racewalk_sched::{observe, point};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -68,6 +70,7 @@ impl Side {
             }
             before
         };
+        observe(before);
         let queue = if self.fixed { before == 0 } else { before != 0 };
         if queue { k.call_rcu(Pages::lru(page), RcuFunc::Scheme(0)) } else { Ok(()) }
     }
@@ -119,6 +122,11 @@ impl<A: Arch> Frag<A> for Side {
         }
     }
 
+    #[cfg(test)]
+    fn lock<'a>(&'a self, k: &'a Kernel<A>, mm: Kva) -> Result<&'a std::sync::atomic::AtomicU64> {
+        list_lock(k, mm)
+    }
+
     fn callback(&self, k: &Kernel<A>, which: u8, head: Kva) -> Result<()> {
         if which != 0 {
             return broken(4, format!("callback {which} of a page of fragments"));
@@ -138,6 +146,7 @@ impl<A: Arch> Frag<A> for Side {
             }
             (pending, if self.fixed { b.free } else { seen })
         };
+        pending.iter().chain(&seen).for_each(|&b| observe(b));
         if !self.fixed {
             // Read, or, write: another callback may come between.
             point("side.or");

@@ -10,10 +10,10 @@ use crate::kernel::Kernel;
 use crate::lockword;
 use crate::mm::mmw;
 pub(super) use crate::mutant::Step;
-use crate::page::{FrameKind, Pages};
+use crate::page::{FrameKind, Pages, flag};
 use crate::sanitizer::What;
 use racewalk_ram::{Kva, Paddr, Pfn};
-use racewalk_sched::point;
+use racewalk_sched::{observe, point};
 use std::sync::atomic::AtomicU64;
 
 /// The kernel of these schemes.
@@ -37,6 +37,7 @@ pub(super) fn change(k: &K, page: Pfn, bits: u8, legal: &[u8], by: &'static str)
     point("frag.xor");
     let new = k.kmem.pages.xor_table_byte(page, bits)?;
     let old = new ^ bits;
+    observe(new.into());
     if let Some(s) = k.sanitizer() {
         let mut s = s.state();
         s.note(What::Byte { page, old, new, by });
@@ -78,9 +79,14 @@ pub(super) fn under<R>(word: &AtomicU64, label: &'static str, f: impl FnOnce() -
     r
 }
 
+/// `mm->context.lock`.
+pub(super) fn list_lock(k: &K, mm: Kva) -> Result<&AtomicU64> {
+    Ok(&k.kmem.slab.object(mm)?[mmw::LOCK])
+}
+
 /// Runs `f` under `mm->context.lock`.
 pub(super) fn locked<R>(k: &K, mm: Kva, f: impl FnOnce() -> Result<R>) -> Result<R> {
-    let lock = &k.kmem.slab.object(mm)?[mmw::LOCK];
+    let lock = list_lock(k, mm)?;
     if !k.takes(Step::ContextLock) {
         return f();
     }
@@ -108,7 +114,27 @@ pub(super) fn fresh(k: &K, mm: Kva, legal: &[u8]) -> Result<Pfn> {
 pub(super) fn first(k: &K, head: Kva) -> Result<Option<(Pfn, u8)>> {
     let Some(node) = k.kmem.list_first(head)? else { return Ok(None) };
     let page = k.kmem.pages.frame_of(node, 8)?;
-    Ok(Some((page, k.kmem.pages.table_byte(page)?)))
+    let byte = k.kmem.pages.table_byte(page)?;
+    observe(byte.into());
+    Ok(Some((page, byte)))
+}
+
+/// Whether the page is Active.
+pub(super) fn active(k: &K, page: Pfn) -> Result<bool> {
+    let active = k.kmem.pages.flags(page)? & flag::ACTIVE != 0;
+    observe(active.into());
+    Ok(active)
+}
+
+/// The page is Active no more. Whether it was.
+pub(super) fn take_active(k: &K, page: Pfn) -> Result<bool> {
+    let flags = match k.takes(Step::ActiveClear) {
+        true => k.kmem.pages.clear_flag(page, flag::ACTIVE)?,
+        false => k.kmem.pages.flags(page)?,
+    };
+    let was = flags & flag::ACTIVE != 0;
+    observe(was.into());
+    Ok(was)
 }
 
 /// Frees the page of an empty byte.

@@ -11,6 +11,7 @@ use crate::mm::{Mm, mmw};
 use crate::page::{Pages, word};
 use crate::rcu::RcuFunc;
 use racewalk_ram::{Kva, Paddr, Pfn};
+use racewalk_sched::observe;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// What a scheme does differently.
@@ -86,6 +87,7 @@ impl Hh {
         let (page, bit) = (page_of(k, table)?, half(table));
         self.listed(k, self.owner(k, mm)?, |head| {
             let old = k.kmem.pages.table_byte(page)?;
+            observe(old.into());
             let byte = change(k, page, bits << bit, self.legal(), by)?;
             let node = Pages::lru(page);
             let waiting = byte & (HH | PP) != 0;
@@ -109,6 +111,7 @@ impl Hh {
     fn finish(&self, k: &K, page: Pfn, bit: u32, p: u8, by: &'static str) -> Result<()> {
         let pages = &k.kmem.pages;
         let byte = pages.table_byte(page)?;
+        observe(byte.into());
         let done = |byte: u8| if byte == 0 { release(k, page) } else { Ok(()) };
         if byte & AA == 0 {
             return done(if p == 0 { byte } else { change(k, page, p << bit, self.legal(), by)? });
@@ -253,6 +256,15 @@ impl Frag<S390x> for Hh {
         let (page, bit) = untag(k, tag)?;
         k.stats.tables_freed.bump();
         self.finish(k, page, bit, self.pending(k), "__tlb_remove_table")
+    }
+
+    #[cfg(test)]
+    fn lock<'a>(&'a self, k: &'a K, mm: Kva) -> Result<&'a AtomicU64> {
+        Ok(match self.variant {
+            Variant::Plus1 => &k.kmem.type_safe.words(self.owner(k, mm)?)?[LIST_LOCK],
+            Variant::MmLock => list_lock(k, mm)?,
+            _ => &self.lock,
+        })
     }
 
     fn callback(&self, k: &K, which: u8, head: Kva) -> Result<()> {

@@ -15,7 +15,7 @@ use crate::mm::Mm;
 use crate::page::{Pages, flag};
 use crate::rcu::RcuFunc;
 use racewalk_ram::{Kva, Paddr, Pfn};
-use racewalk_sched::point;
+use racewalk_sched::{observe, point};
 
 /// The scheme.
 pub(super) struct Rush;
@@ -39,7 +39,7 @@ impl Rush {
         let (page, bit) = (page_of(k, table)?, half(table));
         locked(k, mm, || {
             let byte = change(k, page, (A | P) << bit, LEGAL, by)?;
-            let active = k.kmem.pages.flags(page)? & flag::ACTIVE != 0;
+            let active = active(k, page)?;
             let other = 1 - bit;
             if byte & AA != 0 && !active {
                 let n = node(page, bit);
@@ -51,6 +51,7 @@ impl Rush {
             }
             // The sibling is on the list if its first two entries are links.
             let listed = k.kmem.load(node(page, other), "a page table")? != S390x::empty(2);
+            observe(listed.into());
             if listed { unlink(k, page, other) } else { Ok(()) }
         })
     }
@@ -59,7 +60,7 @@ impl Rush {
         if finish_byte(k, page, bit, Step::PendingFree, by)? != 0 {
             return Ok(());
         }
-        if k.kmem.pages.clear_flag(page, flag::ACTIVE)? & flag::ACTIVE != 0 {
+        if take_active(k, page)? {
             k.call_rcu(Pages::lru(page), RcuFunc::Scheme(0))
         } else {
             release(k, page)
@@ -74,6 +75,7 @@ impl Frag<S390x> for Rush {
             let table = Paddr(n.0);
             let (page, bit) = (page_of(k, table)?, half(table));
             let byte = k.kmem.pages.table_byte(page)?;
+            observe(byte.into());
             if (byte | byte >> 4) & AA == AA {
                 return Ok(None);
             }
@@ -112,6 +114,11 @@ impl Frag<S390x> for Rush {
         let (page, bit) = untag(k, tag)?;
         k.stats.tables_freed.bump();
         self.finish(k, page, bit, "__tlb_remove_table")
+    }
+
+    #[cfg(test)]
+    fn lock<'a>(&'a self, k: &'a K, mm: Kva) -> Result<&'a std::sync::atomic::AtomicU64> {
+        list_lock(k, mm)
     }
 
     fn callback(&self, k: &K, _which: u8, head: Kva) -> Result<()> {

@@ -10,7 +10,7 @@ use crate::mm::Mm;
 use crate::page::{Pages, word};
 use crate::rcu::RcuFunc;
 use racewalk_ram::{Kva, Paddr, Pfn};
-use racewalk_sched::point;
+use racewalk_sched::{observe, point};
 use std::sync::atomic::Ordering::SeqCst;
 
 /// What a scheme does differently.
@@ -164,6 +164,11 @@ impl Frag<S390x> for V61 {
         self.finish(k, page, bit, Step::PendingFreeRcu, "__tlb_remove_table")
     }
 
+    #[cfg(test)]
+    fn lock<'a>(&'a self, k: &'a K, mm: Kva) -> Result<&'a std::sync::atomic::AtomicU64> {
+        list_lock(k, mm)
+    }
+
     fn callback(&self, k: &K, which: u8, head: Kva) -> Result<()> {
         let page = k.kmem.pages.frame_of(head, 8)?;
         if which == 0 {
@@ -171,6 +176,7 @@ impl Frag<S390x> for V61 {
         }
         point("frag.pt_mm");
         let v = k.kmem.pages.word(page, word::PT_MM)?.load(SeqCst);
+        observe(v);
         let mm = Kva(v & !1);
         self.free(k, mm, table_of(page, (v & 1) as u32))?;
         k.mmdrop(mm)
