@@ -489,6 +489,10 @@ impl Task {
         let before = v.instructions;
         let stop = v.run(self.slice);
         let ran = v.instructions - before;
+        if ran != 0 {
+            // A guest may compute as long as it likes. Faults that come again before any instruction ends are a livelock.
+            racewalk_sched::progress();
+        }
         self.slice = self.slice.saturating_sub(ran + KERNEL_COST);
         self.sys.instructions.fetch_add(ran, Ordering::Relaxed);
         self.sys.cpus.enter_kernel(*n);

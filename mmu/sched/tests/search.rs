@@ -1,7 +1,7 @@
 //! The search of all states, over programs whose states can be counted by hand.
 
 use racewalk_sched::controlled::*;
-use racewalk_sched::search::{Order, Search, SearchConfig, State, explore, explore_with};
+use racewalk_sched::search::{Order, Search, SearchConfig, State, explore, explore_by, explore_with};
 use racewalk_sched::{Lock, choose, forget, observe, point, wait_while, wake};
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -52,6 +52,52 @@ fn positions_are_counted() {
     });
     assert!(s.complete && s.end.is_none());
     assert_eq!((s.states, s.transitions), (1 + 25, 1 + 2 * 4 * 5));
+}
+
+/// The same with points at which nobody else may go on: they add no state. Somebody else goes on all the same where a task
+/// waits. Seen to fail when every label is a branch.
+#[test]
+fn branches_are_at_chosen_labels() {
+    let quiet = |waits: bool| {
+        let lock = Rc::new(Lock::new());
+        move || {
+            for _ in 0..2 {
+                let lock = lock.clone();
+                spawn("t", move || {
+                    for _ in 0..3 {
+                        let _held = waits.then(|| lock.lock("quiet"));
+                        point("quiet");
+                        point("p");
+                        point("quiet");
+                    }
+                });
+            }
+        }
+    };
+    for order in [Order::DepthFirst, Order::BreadthFirst] {
+        let mut c = config(order);
+        c.branch = Some(|label| label != "quiet");
+        let s = explore(c, || 0, quiet(false));
+        assert!(s.complete && s.end.is_none(), "{s:?}");
+        assert_eq!((s.states, s.transitions), (1 + 25, 1 + 2 * 4 * 5));
+        let s = explore(c, || 0, quiet(true));
+        assert!(s.complete && s.end.is_none(), "{s:?}");
+    }
+}
+
+/// Tasks that do the same are told apart by where they are alone: of the 5 × 5 pairs 15 are left. Seen to fail when the
+/// order counts.
+#[test]
+fn the_caller_says_what_a_state_is() {
+    let key = |at: Option<&Situation<'_>>| {
+        let mut tasks: Vec<u64> = at.map_or(vec![], |at| (0..at.tasks()).map(|t| at.local(t)).collect());
+        tasks.sort();
+        tasks.iter().fold(1, |h, t| Rng(h ^ t).next_u64())
+    };
+    let main = || (0..2).for_each(|_| _ = spawn("t", || (0..3).for_each(|_| point("p"))));
+    let s = explore_by(config(Order::BreadthFirst), key, main, |_| {});
+    assert!(s.complete && s.end.is_none(), "{s:?}");
+    assert_eq!(s.states, 1 + 15);
 }
 
 /// Two tasks for ever, one counter modulo 5. Both at the start: the counter is 0; one or both in the loop: any of 5.

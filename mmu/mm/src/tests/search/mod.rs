@@ -152,6 +152,8 @@ fn search<A: Arch<Machine: Clone>>(options: Options<A>) -> Found {
     };
     let mut config = SearchConfig::default();
     (config.order, config.stack, config.max_depth) = (options.order, 64 << 10, u32::MAX);
+    // Ten times what the largest needs: broken code may have states without end.
+    config.max_states = 500_000;
     config.branch = Some(branch);
     let w = world.clone();
     // `main` has run when the first state is asked for.

@@ -61,8 +61,7 @@ fn row_6_1() {
     assert_eq!(seen, bare(0..=3));
 }
 
-/// R = live + 0x10000·D. Seen to fail when a second deferral
-/// queues too, and when the callback does not drop what more there is.
+/// R = live + 0x10000·D. Seen to fail when a second deferral queues too.
 #[test]
 fn row_v2() {
     let seen = is_sound::<3>("ppc-v2", Row::V2, 3);
@@ -74,7 +73,7 @@ fn row_v2() {
 }
 
 /// Active is set before the last fragment goes, and is gone when the head is queued. Seen to fail when Active is set after
-/// the count, and when it is left.
+/// the count, and when the destruction leaves it.
 #[test]
 fn row_6_6() {
     let seen = is_sound::<3>("ppc-66-fixed", Row::V66, 3);

@@ -52,21 +52,21 @@ fn is_sound(o: Options<S390x>, rows: &[&str]) {
     assert_eq!(states, table(rows), "{}", o.scheme);
 }
 
-/// Seen to fail when `page_table_alloc` leaves the page on its list, and when P goes before the list operation.
+/// Seen to fail when `page_table_alloc` leaves the page on its list, and when the free of the last half does.
 #[test]
 fn b1_is_what_s390_61_reaches() {
     is_sound(options("s390-61", 3, 1), &[V61]);
     is_sound(options("s390-61", 1, 2), &[V61]);
 }
 
-/// Seen to fail when Active is set under the lock (no "LT"), and when a free does not look at it.
+/// Seen to fail when a free does not look at Active.
 #[test]
 fn b2_is_what_s390_66_reaches() {
     is_sound(options("s390-66", 3, 1), &[V61, ACTIVE]);
     is_sound(options("s390-66", 1, 2), &[V61, ACTIVE]);
 }
 
-/// Seen to fail when the second of two deferrals is queued too, and when the callback leaves P.
+/// Seen to fail when the callback does not queue the page for the other half.
 #[test]
 fn b3_is_what_the_corrected_v2_reaches() {
     is_sound(options("s390-v2-maskfixed", 3, 1), &[V2]);

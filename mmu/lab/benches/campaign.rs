@@ -1,0 +1,54 @@
+//! What a campaign costs on one core, sanitizer on: `cargo bench -p racewalk-lab`. A reset is a run that ends at its first
+//! scheduling point: a machine booted, the scenario set up, its tasks made, and all given back.
+
+use racewalk_lab::library;
+use racewalk_lab::machine::Machine;
+use racewalk_lab::scenario::Scenario;
+use racewalk_lab::target::{RunOptions, Target};
+use racewalk_sched::controlled::PolicySpec;
+use std::time::{Duration, Instant};
+
+/// How long each number is measured.
+const TIME: Duration = Duration::from_secs(2);
+
+/// Seconds that this thread has run, where the host tells; else since `start`. Others may use the core, too.
+fn seconds(start: Instant) -> f64 {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let ns = told.and_then(|t| t.split(' ').next()?.parse::<u64>().ok());
+    ns.map_or_else(|| start.elapsed().as_secs_f64(), |ns| ns as f64 / 1e9)
+}
+
+/// Runs with random schedules: how many, their points, and how long it took.
+fn runs(scenario: &Scenario, scheme: &str, options: &RunOptions) -> (u64, u64, f64) {
+    let mut policies = PolicySpec::Random.runs(1);
+    let (mut n, mut points, start) = (0, 0, Instant::now());
+    let before = seconds(start);
+    while start.elapsed() < TIME
+        && let Some(policy) = policies.policy()
+    {
+        let r = Machine.run(scenario, scheme, policy, options).expect("a scenario of the library");
+        (n, points) = (n + 1, points + r.outcome.points);
+    }
+    (n, points, seconds(start) - before)
+}
+
+fn main() {
+    let mut options = RunOptions::default();
+    options.states = false;
+    let mut at_once = options.clone();
+    at_once.max_points = 1;
+    println!("{:9} {:18} {:>10} {:>12} {:>9}", "scenario", "scheme", "M points/s", "schedules/s", "reset us");
+    for (name, scheme) in
+        [("f-01", "s390-66"), ("f-04", "s390-61"), ("f-24", "s390-v2-maskfixed"), ("f-01", "ppc-v2")]
+    {
+        let scenario = library::scenario(name).expect("of the library").expect("it parses");
+        let (n, points, seconds) = runs(&scenario, scheme, &options);
+        let (resets, _, all) = runs(&scenario, scheme, &at_once);
+        println!(
+            "{name:9} {scheme:18} {:10.2} {:12.0} {:9.1}",
+            points as f64 / seconds / 1e6,
+            n as f64 / seconds,
+            all / resets as f64 * 1e6
+        );
+    }
+}
