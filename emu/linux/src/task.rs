@@ -485,6 +485,7 @@ impl Task {
     fn turn(&mut self) {
         let Some((n, v)) = &mut self.cpu else { return };
         racewalk_sched::point("guest.enter");
+        self.sys.kernel.check_balance("the kernel returns to the program");
         self.sys.cpus.exit_kernel(*n);
         let before = v.instructions;
         let stop = v.run(self.slice);

@@ -4,7 +4,7 @@
 //! that is invariant 11 of hosted-mm D.
 
 use crate::error::{Result, broken};
-use racewalk_sched::{Label, point, wait_while, wake};
+use racewalk_sched::{Label, atomic_enter, atomic_leave, point, wait_while, wake};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 const FREE: u64 = 0;
@@ -21,6 +21,7 @@ fn key(word: &AtomicU64) -> usize {
 pub(crate) fn lock(word: &AtomicU64, label: Label) -> Result<()> {
     point(label);
     if word.compare_exchange(FREE, HELD, SeqCst, SeqCst).is_ok() {
+        atomic_enter();
         return Ok(());
     }
     let mut bad = None;
@@ -42,7 +43,10 @@ pub(crate) fn lock(word: &AtomicU64, label: Label) -> Result<()> {
         }
     });
     match bad {
-        None => Ok(()),
+        None => {
+            atomic_enter();
+            Ok(())
+        }
         Some(DEAD) => broken(11, format!("{label}: taking a lock that was destroyed")),
         Some(v) => broken(11, format!("{label}: the lock word holds {v:#x}")),
     }
@@ -52,11 +56,15 @@ pub(crate) fn lock(word: &AtomicU64, label: Label) -> Result<()> {
 pub(crate) fn unlock(word: &AtomicU64, label: Label) -> Result<()> {
     let old = word.fetch_update(SeqCst, SeqCst, |v| matches!(v, HELD | CONTENDED).then_some(FREE));
     match old {
-        Ok(CONTENDED) => {
-            wake(key(word));
+        Ok(was) => {
+            if was == CONTENDED {
+                wake(key(word));
+            }
+            if !atomic_leave() {
+                return broken(27, format!("{label}: released by somebody who holds no lock"));
+            }
             Ok(())
         }
-        Ok(_) => Ok(()),
         Err(DEAD) => broken(11, format!("{label}: releasing a lock that was destroyed")),
         Err(v) => broken(11, format!("{label}: releasing a lock whose word holds {v:#x}")),
     }

@@ -29,6 +29,7 @@ impl<'a, A: Arch> IrqOff<'a, A> {
         if off {
             k.cpus.irq_off(cpu);
         }
+        racewalk_sched::atomic_enter();
         let scope = k.sanitizer().map(|s| (s, s.state().enter(class)));
         IrqOff { k, cpu, off, _since: k.holds.begin(Held::IrqOff), scope }
     }
@@ -52,6 +53,7 @@ impl<A: Arch> Drop for IrqOff<'_, A> {
         if let Some((s, id)) = self.scope {
             s.state().leave(id);
         }
+        racewalk_sched::atomic_leave();
         if self.off {
             self.k.cpus.irq_on(self.cpu);
         }

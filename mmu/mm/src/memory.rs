@@ -121,6 +121,15 @@ impl Memory {
         }
     }
 
+    /// What is done while `depth` sections of the task are open (invariant 27).
+    pub(crate) fn atomic(&self, what: &str, depth: u32) -> MmError {
+        let found = format!("{what} with {depth} sections open in which the task must not sleep");
+        match self.sanitizer() {
+            Some(s) => s.broken(27, found, None),
+            None => MmError::Broken { rule: 27, text: found },
+        }
+    }
+
     /// Notes a finding. In a controlled run the schedule ends with it.
     pub(crate) fn report(&self, e: MmError) {
         self.findings.lock().unwrap_or_else(PoisonError::into_inner).push(e);
@@ -156,6 +165,10 @@ impl Memory {
     /// A block of 2^`order` pages.
     pub(crate) fn alloc(&self, order: u32, gfp: Gfp, kind: FrameKind, what: &'static str) -> Result<Pfn> {
         point("page.alloc");
+        let depth = racewalk_sched::atomic_depth();
+        if gfp == Gfp::Kernel && depth != 0 {
+            return Err(self.atomic(&format!("memory for {what} is asked for, which may sleep"), depth));
+        }
         self.buddy.alloc(&self.kmem.pages, &self.stats, order, gfp, kind, what)
     }
 

@@ -19,7 +19,7 @@ use crate::layout::{self, Place};
 use crate::mutant::Step;
 use crate::sanitizer::{Class, Sanitizer};
 use racewalk_ram::{Kva, Paddr};
-use racewalk_sched::{NO_CPU, point, this_cpu, wait_while_timeout, wake};
+use racewalk_sched::{NO_CPU, atomic_depth, point, this_cpu, wait_while_timeout, wake};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
@@ -142,6 +142,7 @@ impl Drop for RcuReader<'_> {
         if let Some((s, id)) = self.scope {
             s.state().leave(id);
         }
+        racewalk_sched::atomic_leave();
         // Without a grace period wanted nobody waits for readers; one that begins from here on looks at the count.
         if self.rcu.readers[self.side].fetch_sub(1, SeqCst) == 1
             && self.rcu.wanted.load(SeqCst) > self.rcu.completed.load(SeqCst)
@@ -201,6 +202,7 @@ impl<A: Arch> Kernel<A> {
         point("rcu.read_lock");
         let side = (self.rcu.side.load(SeqCst) & 1) as usize;
         self.rcu.readers[side].fetch_add(1, SeqCst);
+        racewalk_sched::atomic_enter();
         let scope = self.sanitizer().map(|s| (s, s.state().enter(Class::W4)));
         RcuReader { rcu: &self.rcu, side, scope }
     }
@@ -215,8 +217,28 @@ impl<A: Arch> Kernel<A> {
         }
     }
 
+    /// `might_sleep`: the current task must be in no section that forbids it (invariant 27).
+    pub(crate) fn may_sleep(&self, what: &str) {
+        let depth = atomic_depth();
+        if depth != 0 {
+            self.report(self.memory().atomic(what, depth));
+        }
+    }
+
+    /// The current task goes back to its program: no section may be open (invariant 27).
+    pub fn check_balance(&self, what: &str) {
+        let depth = atomic_depth();
+        if depth != 0 && !self.has_findings() {
+            (0..depth).for_each(|_| {
+                racewalk_sched::atomic_leave();
+            });
+            self.report(self.memory().atomic(what, depth));
+        }
+    }
+
     /// Runs `take`, which takes a lock that sleeps: the CPU is quiescent meanwhile, as it is when it runs somebody else.
     pub(crate) fn sleeping<R>(&self, take: impl FnOnce() -> R) -> R {
+        self.may_sleep("a lock that sleeps is taken");
         let cpu = this_cpu();
         let hosted = cpu < self.cpus.count() && self.cpus.rcu_counter(cpu).load(SeqCst) & 1 == 1;
         if hosted {
@@ -466,6 +488,7 @@ impl<A: Arch> Kernel<A> {
     }
 
     fn rcu_drive(&self, done: impl Fn() -> bool) {
+        self.may_sleep("a grace period is waited for");
         loop {
             let news = self.rcu_news();
             self.rcu_poll();

@@ -5,7 +5,7 @@
 use crate::controlled::{Config, Observer, Outcome};
 use crate::policy::{Policy, TaskId};
 use crate::runtime::{Body, Core, Resume};
-use crate::{CONTROLLED, Cancelled, Label, set_this_cpu, this_cpu};
+use crate::{CONTROLLED, Cancelled, Label, atomic_depth, set_atomic_depth, set_this_cpu, this_cpu};
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use std::cell::{Cell, RefCell};
@@ -163,6 +163,7 @@ fn message(p: &(dyn std::any::Any + Send)) -> String {
 /// Makes a run the one of this thread until it is dropped.
 struct Entered {
     cpu: u32,
+    atomic: u32,
 }
 
 impl Drop for Entered {
@@ -170,6 +171,7 @@ impl Drop for Entered {
         CONTROLLED.set(false);
         CORE.set(std::ptr::null());
         set_this_cpu(self.cpu);
+        set_atomic_depth(self.atomic);
     }
 }
 
@@ -182,12 +184,12 @@ pub(crate) fn run<'a>(
     assert!(CORE.get().is_null(), "a controlled run inside a controlled run");
     let core = RefCell::new(Core::new(config, policy, observer));
     core.borrow_mut().add("main".into(), false, main);
-    let entered = Entered { cpu: this_cpu() };
+    let entered = Entered { cpu: this_cpu(), atomic: atomic_depth() };
     CORE.set(std::ptr::from_ref(&core).cast());
     let mut tasks: Vec<Option<Task>> = Vec::with_capacity(8);
     loop {
         let next = core.borrow_mut().next();
-        let Some((t, how, cpu)) = next else { break };
+        let Some((t, how, (cpu, atomic))) = next else { break };
         let t = t as usize;
         while tasks.len() <= t {
             let body = core.borrow_mut().pending.pop_front().expect("one for each number");
@@ -195,10 +197,14 @@ pub(crate) fn run<'a>(
         }
         let task = tasks[t].as_mut().expect("a task that can run exists");
         set_this_cpu(cpu);
+        set_atomic_depth(atomic);
         CONTROLLED.set(true);
         let result = task.resume(how);
         CONTROLLED.set(false);
-        core.borrow_mut().slots[t].cpu = this_cpu();
+        {
+            let slot = &mut core.borrow_mut().slots[t];
+            (slot.cpu, slot.atomic) = (this_cpu(), atomic_depth());
+        }
         if let CoroutineResult::Return(r) = result {
             if let Some(task) = tasks[t].take() {
                 keep_stack(task.into_stack(), config.stack);

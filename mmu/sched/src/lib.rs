@@ -41,6 +41,8 @@ thread_local! {
     /// Whether the code that runs now is a task of a controlled run.
     pub(crate) static CONTROLLED: Cell<bool> = const { Cell::new(false) };
     static CPU: Cell<u32> = const { Cell::new(NO_CPU) };
+    /// Sections of the task that runs in which it must not sleep.
+    static ATOMIC: Cell<u32> = const { Cell::new(0) };
 }
 
 /// What [`this_cpu`] says of a task that holds no CPU.
@@ -146,6 +148,30 @@ pub fn forget() {
     if CONTROLLED.get() {
         co::forget();
     }
+}
+
+/// The current task begins a section in which it must not sleep.
+#[inline]
+pub fn atomic_enter() {
+    ATOMIC.set(ATOMIC.get() + 1);
+}
+
+/// It ends one; false if it was in none.
+#[inline]
+pub fn atomic_leave() -> bool {
+    let depth = ATOMIC.get();
+    ATOMIC.set(depth.saturating_sub(1));
+    depth != 0
+}
+
+/// How many such sections it is in.
+#[inline]
+pub fn atomic_depth() -> u32 {
+    ATOMIC.get()
+}
+
+pub(crate) fn set_atomic_depth(depth: u32) {
+    ATOMIC.set(depth)
 }
 
 /// The CPU that the current task holds, or [`NO_CPU`].

@@ -34,6 +34,8 @@ pub(crate) struct Slot {
     pub(crate) background: bool,
     /// The CPU it held when it last stopped.
     pub(crate) cpu: u32,
+    /// Sections in which it must not sleep.
+    pub(crate) atomic: u32,
     /// The label where it is.
     pub(crate) at: LabelId,
     /// Points since it last said [`crate::forget`].
@@ -123,7 +125,7 @@ impl<'a> Core<'a> {
         let stopping = self.closing || self.end.is_some();
         let how = if stopping { Resume::Cancel } else { Resume::Go };
         let status = Status::Runnable(how);
-        self.slots.push(Slot { name, status, background, cpu: NO_CPU, at, since: 0, observed: 0 });
+        self.slots.push(Slot { name, status, background, cpu: NO_CPU, atomic: 0, at, since: 0, observed: 0 });
         self.pending.push_back(body);
         self.runnable.push(id);
         self.live += !background as usize;
@@ -264,8 +266,8 @@ impl<'a> Core<'a> {
         self.stop(End::LostWakeup(name, label));
     }
 
-    /// Who runs next, how, and on which CPU; `None` when all have returned.
-    pub(crate) fn next(&mut self) -> Option<(TaskId, Resume, u32)> {
+    /// Who runs next, how, on which CPU, and in how many sections; `None` when all have returned.
+    pub(crate) fn next(&mut self) -> Option<(TaskId, Resume, (u32, u32))> {
         let t = match self.next.take() {
             Some(t) => t,
             None => self.settle()?,
@@ -282,7 +284,7 @@ impl<'a> Core<'a> {
             }
         }
         self.current = t;
-        Some((t, how, slot.cpu))
+        Some((t, how, (slot.cpu, slot.atomic)))
     }
 
     fn settle(&mut self) -> Option<TaskId> {

@@ -39,6 +39,7 @@ impl<'a, A: Arch> Cpu<'a, A> {
             // What an operation answers to its program is the program's business; findings are noted where they occur.
             let _ = self.operation(op);
             mark(What::OpDone(n));
+            k.check_balance("an operation returns");
             if k.has_findings() {
                 return;
             }

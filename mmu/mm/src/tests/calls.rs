@@ -379,3 +379,25 @@ fn the_other_gather_and_unhook_axes() {
         }
     }
 }
+
+/// Invariant 27: who is inside a section that forbids sleeping does not sleep, and leaves it before the program goes on.
+#[test]
+fn sections_are_counted() {
+    let (k, _) = boot(1);
+    let mm = k.mm_create().unwrap();
+    let rule = || k.take_findings().iter().filter_map(|f| f.rule()).collect::<Vec<_>>();
+    {
+        let _reader = k.rcu_read_lock();
+        let _ = mm.munmap(0x10_0000, 0x1000);
+    }
+    assert_eq!(rule(), [27], "mmap_lock under rcu_read_lock");
+    let reader = k.rcu_read_lock();
+    assert!(k.alloc_zeroed("a page").unwrap_err().is_finding());
+    k.check_balance("the test returns");
+    assert_eq!(rule(), [27], "a section is open");
+    std::mem::forget(reader);
+    k.check_balance("the test returns");
+    assert_eq!(rule(), [], "told once");
+    let word = std::sync::atomic::AtomicU64::new(1);
+    assert!(crate::lockword::unlock(&word, "nobody's").unwrap_err().is_finding());
+}
