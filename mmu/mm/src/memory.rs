@@ -198,13 +198,7 @@ impl Memory {
 
     /// Fills `len` bytes of a table that nobody can reach yet with `entry`.
     pub(crate) fn fill_table(&self, at: Paddr, len: u64, entry: u64) -> Result<()> {
-        if entry == 0 {
-            return Ok(self.ram.fill(at, 0, len)?);
-        }
-        for i in (0..len).step_by(8) {
-            self.ram.store_u64(at.offset(i), entry)?;
-        }
-        Ok(())
+        Ok(self.ram.fill_u64(at, entry, len / 8)?)
     }
 
     /// Drops a reference to a frame of user memory; the last one frees it.

@@ -157,6 +157,16 @@ impl Ram {
         Ok(())
     }
 
+    /// Stores `v` (big-endian, like [`store_u64`](Self::store_u64)) into each of `n` doublewords from `addr`, a multiple of 8.
+    pub fn fill_u64(&self, addr: Paddr, v: u64, n: u64) -> Result<(), RamError> {
+        let len = n.saturating_mul(8);
+        let p = self.host(addr, len)?;
+        // SAFETY: checked by `host`.
+        unsafe { raw::fill64(p, v.to_be(), n as usize) };
+        self.written(addr, len);
+        Ok(())
+    }
+
     /// Copies a whole frame (copy on write, migration).
     pub fn copy_frame(&self, to: Pfn, from: Pfn) -> Result<(), RamError> {
         let d = self.host(to.paddr(), PAGE_SIZE)?;

@@ -202,12 +202,38 @@ pub unsafe fn fill(dst: *mut u8, byte: u8, n: usize) {
     }
 }
 
+/// Stores `v` into each of `n` doublewords of guest memory.
+#[inline]
+pub unsafe fn fill64(dst: *mut u8, v: u64, n: usize) {
+    // SAFETY: `rep stosq` with DF clear over a range that the caller vouches for.
+    unsafe {
+        asm!("rep stosq", inout("rcx") n => _, inout("rdi") dst => _, in("rax") v,
+             options(nostack, preserves_flags))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[repr(align(16))]
     struct Area([u8; 64]);
+
+    /// Seen to fail with one doubleword fewer.
+    #[test]
+    fn doublewords_are_filled() {
+        let mut a = Area([9; 64]);
+        let p = a.0.as_mut_ptr();
+        // SAFETY: all offsets stay inside the 64 bytes of `a`, which nothing else refers to.
+        unsafe {
+            fill64(p.wrapping_add(8), 0x0102_0304_0506_0708, 3);
+            assert_eq!([0, 8, 16, 24].map(|i| ld64(p.wrapping_add(i))), {
+                let v = 0x0102_0304_0506_0708;
+                [0x0909_0909_0909_0909, v, v, v]
+            });
+            assert_eq!(ld64(p.wrapping_add(32)), 0x0909_0909_0909_0909);
+        }
+    }
 
     #[test]
     fn sizes_and_pairs() {
