@@ -6,6 +6,7 @@ use crate::run::{refuse, status};
 use crate::talk::{Calls, Output};
 use anyhow::Context;
 use racewalk_linux::system::{Options, System};
+use racewalk_walk::tlb::config::TlbConfig;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ pub fn demo(d: &Demo) -> anyhow::Result<u8> {
         mode: d.engine,
         scheme: racewalk_mm::Scheme::default(),
         speculate: false,
+        tlb: TlbConfig::infinite(),
         code_bytes: 16 << 20,
     };
     let talk = Arc::new(Calls { output: Arc::new(Output::open(None)?), strace: false });

@@ -45,6 +45,7 @@ pub fn options(m: &Machine, program: &[OsString]) -> Options {
         mode: m.engine,
         scheme: m.scheme,
         speculate: m.speculate,
+        tlb: m.tlb.clone(),
         code_bytes: CODE_BYTES,
     }
 }
