@@ -122,8 +122,7 @@ fn execute(o: &Op, rb: u64, lpidr: u64) -> Result<Effect, Refused> {
     if o.local { tlbiel(&c, operands) } else { tlbie(&c, operands) }
 }
 
-/// Seen to fail: with pages by their first byte whatever their size, with AVAL one bit to the left, with the bit of the
-/// segment's size left out, with the LPID of RS for `tlbiel`.
+/// Seen to fail: with pages of other sizes too, with AVAL one bit to the left, with the bit of the segment's size left out.
 #[test]
 fn what_goes_is_what_the_manual_names() {
     let models =

@@ -325,7 +325,7 @@ fn local(op: &Op) -> bool {
 }
 
 /// Seen to fail: with IDTE by the whole address instead of the index that it names, which left what other attachments of
-/// the table had given; with a segment's range one megabyte short; with IDTE by ASCE that took common entries; with IPTE
+/// the table had given; with a range one entry short; with IDTE by ASCE that took common entries; with IPTE
 /// that ignored the count.
 #[test]
 fn what_goes_is_what_the_manual_names() {
