@@ -113,6 +113,7 @@ impl Core {
             return Ok(Reached { host: addr.wrapping_add(e.addend) as *mut u8, told: None });
         }
         let mut p = self.mmu.translate(addr, access, space)?;
+        self.follow_evictions();
         if let Some(u) = &mut self.undo
             && access == Access::Store
         {
@@ -460,6 +461,7 @@ impl Core {
             });
         }
         let p = self.mmu.translate(pc, Access::Fetch, 0)?;
+        self.follow_evictions();
         self.fill(pc, Access::Fetch, &p);
         Ok(FetchPiece { host: p.host, paddr: p.paddr })
     }

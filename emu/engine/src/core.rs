@@ -91,6 +91,15 @@ pub trait Mmu {
     }
     /// The CPU stops running guest code.
     fn park(&mut self) {}
+    /// Whether translations stay until they are purged. If not, the MMU wants to be asked at the beginning of every run of
+    /// accesses to one page.
+    fn retains(&self) -> bool {
+        true
+    }
+    /// What the fast TLB must drop because the MMU has lost it since the last call, other than by purges.
+    fn take_evicted(&mut self) -> Option<FastDrop> {
+        None
+    }
     /// The fault record of the last failed translation.
     fn take_fault(&mut self) -> Option<Fault> {
         None
@@ -156,6 +165,8 @@ pub struct Core {
     pub mmu: Box<dyn Mmu + Send>,
     /// While `--engine check` runs a block for the first time: what it takes to undo it.
     pub(crate) undo: Option<Box<Undo>>,
+    /// The MMU is asked for every run of accesses to one page: the halves for data have one page at most, this one.
+    run: Option<u64>,
     used_read: Vec<u16>,
     used_write: Vec<u16>,
     used_jumps: Vec<u16>,
@@ -177,6 +188,7 @@ impl std::fmt::Debug for Core {
 impl Core {
     /// A CPU with all state zero. `signal` is the word others set [`racewalk_cpu::signal`] bits in.
     pub fn new(mmu: Box<dyn Mmu + Send>, signal: Arc<AtomicU32>) -> Box<Core> {
+        let run = (!mmu.retains()).then_some(u64::MAX);
         let mut core = Box::new(Core {
             slots: [0; MAX_SLOTS],
             pc: 0,
@@ -201,6 +213,7 @@ impl Core {
             signal,
             mmu,
             undo: None,
+            run,
             used_read: Vec::new(),
             used_write: Vec::new(),
             used_jumps: Vec::new(),
@@ -224,6 +237,9 @@ impl Core {
     /// Enters a page for loads (`Access::Load`) or stores.
     pub fn fill(&mut self, addr: u64, access: Access, piece: &Piece) {
         let page = addr & !(GRANULE - 1);
+        if self.run.is_some() {
+            self.begin_run(page, access);
+        }
         let addend = (piece.host as u64).wrapping_sub(addr);
         let i = (addr >> GRANULE_SHIFT) as usize & (FAST_TLB - 1);
         let e = FastEntry { tag: page, addend };
@@ -249,6 +265,29 @@ impl Core {
         if self.used_write.len() > 2 * FAST_TLB {
             self.used_write.sort_unstable();
             self.used_write.dedup();
+        }
+    }
+
+    /// Another page than the last: what the fast TLB has of others on this side must not hide that they are used again.
+    #[cold]
+    fn begin_run(&mut self, page: u64, access: Access) {
+        if access == Access::Fetch {
+            self.flush_fetch();
+            self.flush_jumps();
+        } else if self.run != Some(page) {
+            self.flush_reads();
+            self.flush_writes();
+            self.run = Some(page);
+        }
+    }
+
+    /// What the MMU has lost for the translation it just gave goes from the fast TLB too.
+    #[inline]
+    pub(crate) fn follow_evictions(&mut self) {
+        if self.run.is_some()
+            && let Some(drop) = self.mmu.take_evicted()
+        {
+            self.apply(drop);
         }
     }
 
@@ -320,12 +359,16 @@ impl Core {
 
     /// Drops all of the fast TLB and the jump cache.
     pub fn flush_all(&mut self) {
-        for i in self.used_read.drain(..) {
-            self.tlb_read[i as usize] = FastEntry::empty(i as usize);
-        }
+        self.flush_reads();
         self.flush_writes();
         self.flush_fetch();
         self.flush_jumps();
+    }
+
+    fn flush_reads(&mut self) {
+        for i in self.used_read.drain(..) {
+            self.tlb_read[i as usize] = FastEntry::empty(i as usize);
+        }
     }
 
     /// Drops the store half of the fast TLB (some frame got code).

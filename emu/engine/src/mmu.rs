@@ -19,12 +19,13 @@ pub struct PortMmu {
     cpu: u32,
     clock: Arc<dyn Clock>,
     fault: Option<Fault>,
+    evicted: bool,
 }
 
 impl PortMmu {
     /// The MMU of CPU `cpu`.
     pub fn new(cpus: Arc<Cpus>, cpu: u32, clock: Arc<dyn Clock>) -> Self {
-        PortMmu { cpus, cpu, clock, fault: None }
+        PortMmu { cpus, cpu, clock, fault: None, evicted: false }
     }
 }
 
@@ -37,6 +38,7 @@ impl Mmu for PortMmu {
         };
         match self.cpus.translate(self.cpu, Vaddr(addr), wanted) {
             Ok(t) => {
+                self.evicted |= t.evicted;
                 let ram = self.cpus.ram();
                 // `translate` has checked that the frame lies in memory.
                 let host = ram.base().wrapping_add(t.paddr.0 as usize);
@@ -76,6 +78,14 @@ impl Mmu for PortMmu {
 
     fn park(&mut self) {
         self.cpus.park(self.cpu)
+    }
+
+    fn retains(&self) -> bool {
+        self.cpus.retains()
+    }
+
+    fn take_evicted(&mut self) -> Option<FastDrop> {
+        std::mem::take(&mut self.evicted).then(|| self.cpus.take_evicted(self.cpu))
     }
 
     fn take_fault(&mut self) -> Option<Fault> {

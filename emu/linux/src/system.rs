@@ -19,6 +19,7 @@ use racewalk_isa::s390x::S390x;
 use racewalk_mm::{Kernel, Measure, Mm, Variant};
 use racewalk_ram::Ram;
 use racewalk_sched::controlled;
+use racewalk_walk::tlb::config::TlbConfig;
 use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
 use std::ffi::OsString;
@@ -53,6 +54,8 @@ pub struct Options {
     pub measure: bool,
     /// Whether each CPU's speculative walker runs beside it, on a host thread of its own.
     pub speculate: bool,
+    /// The TLBs and walk caches of each CPU.
+    pub tlb: TlbConfig,
     /// Bytes of translated code before the cache is emptied.
     pub code_bytes: usize,
 }
@@ -191,7 +194,7 @@ impl System {
         let exe = elf::open(&o.program)?;
         let machine = |reason: String| StartError::Machine { cpus: o.cpus, memory: o.memory, reason };
         let ram = Arc::new(Ram::new(o.memory).map_err(|e| machine(e.to_string()))?);
-        let cpus = Cpus::new(ram.clone(), o.cpus);
+        let cpus = Cpus::with_tlbs(ram.clone(), o.cpus, &o.tlb);
         let mut config = racewalk_mm::Config::default();
         config.scheme = o.scheme.scheme;
         config.without = o.scheme.without;

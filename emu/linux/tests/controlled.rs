@@ -4,6 +4,7 @@ use racewalk_engine::cache::Mode;
 use racewalk_linux::system::{Ending, Options, System, Talk};
 use racewalk_mm::Scheme;
 use racewalk_sched::controlled::{Config, Outcome, Policy, Random, Replay, RoundRobin};
+use racewalk_walk::tlb::config::TlbConfig;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -41,6 +42,7 @@ fn run_with(
         sanitize: true,
         measure: false,
         speculate: true,
+        tlb: TlbConfig::infinite(),
         code_bytes: 4 << 20,
     };
     let (sys, first) = System::start(&options, Arc::new(Quiet)).unwrap();

@@ -7,6 +7,7 @@
 //! model or its fast TLB makes no difference. The initiator waits parked itself: two never wait for each other.
 
 use crate::event::CpuEvent;
+use crate::held::Held;
 use crate::speculative::Recent;
 use crate::{Cpu, Cpus, signal};
 use racewalk_ram::Vaddr;
@@ -77,16 +78,20 @@ pub(crate) struct Gate<H: Hardware> {
     pub(crate) context: H::Context,
     pub(crate) tlb: Tlb<H::Leaf>,
     pub(crate) walk_cache: WalkCache,
+    /// What was translated last since the boundary, where the TLB may lose it.
+    pub(crate) held: Held<H::Leaf>,
     /// Where the speculative walker looks around.
     pub(crate) recent: Recent,
 }
 
 impl<H: Hardware> Gate<H> {
     /// What a lookup or a fill drove out of the model goes from the fast TLB too, at the CPU's next boundary.
-    pub(crate) fn drop_evicted(&mut self) {
+    /// Whether there was anything.
+    pub(crate) fn drop_evicted(&mut self) -> bool {
         for e in self.tlb.evicted() {
             self.fast.queue(e.tag.page, 1 << e.tag.shift);
         }
+        !self.tlb.evicted().is_empty()
     }
 
     pub(crate) fn new(config: &TlbConfig) -> Self {
@@ -99,6 +104,7 @@ impl<H: Hardware> Gate<H> {
             context: H::Context::default(),
             tlb: Tlb::new(config),
             walk_cache: WalkCache::new(config),
+            held: Held::default(),
             recent: Recent::default(),
         }
     }
@@ -132,6 +138,7 @@ impl<H: Hardware> Gate<H> {
     fn ack(&mut self) -> (bool, usize) {
         let news = self.acked != self.seq;
         self.acked = self.seq;
+        self.held.clear();
         let mut gone = 0;
         for p in std::mem::take(&mut self.pending) {
             gone += self.apply(&p);
@@ -195,6 +202,14 @@ impl<H: Hardware> Cpus<H> {
             wake(c.key());
         }
         fast
+    }
+
+    /// What the fast TLB must drop now, since translations drove it out of the model: between boundaries nothing else does.
+    #[must_use]
+    pub fn take_evicted(&self, cpu: u32) -> FastDrop {
+        let mut g = self.cpus[cpu as usize].gate();
+        let FastDrop { ranges, all, .. } = &mut g.fast;
+        FastDrop { ranges: std::mem::take(ranges), all: std::mem::take(all), stores: false }
     }
 
     /// Runs `f` as a bracketed access of hosted code on `cpu`: the CPU counts as running meanwhile.

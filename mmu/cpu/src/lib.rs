@@ -18,6 +18,7 @@
 mod bus;
 mod context;
 mod event;
+mod held;
 mod mmu;
 mod ppc64;
 mod s390x;
@@ -33,14 +34,14 @@ pub use ppc64::Broadcasts;
 pub use racewalk_walk::Access;
 pub use racewalk_walk::s390x::Fault;
 pub use speculative::SpeculativeWalker;
-pub use stats::CpuStats;
+pub use stats::{CpuStats, TlbStats};
 
 use bus::Gate;
 use racewalk_ram::Ram;
 use racewalk_walk::WalkStop;
 use racewalk_walk::hardware::Hardware;
 use racewalk_walk::s390x::S390x;
-use racewalk_walk::tlb::config::TlbConfig;
+use racewalk_walk::tlb::config::{Kind, TlbConfig};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -78,6 +79,8 @@ pub(crate) struct Cpu<H: Hardware> {
 pub struct Cpus<H: Hardware = S390x> {
     pub(crate) ram: Arc<Ram>,
     pub(crate) cpus: Box<[Cpu<H>]>,
+    /// The TLBs keep entries until they are purged.
+    pub(crate) retains: bool,
     /// The CPUs have walk caches; without them a walk neither asks nor remembers.
     pub(crate) walk_caches: bool,
     pub(crate) sink: OnceLock<Arc<dyn Sink>>,
@@ -110,6 +113,7 @@ impl<H: Hardware> Cpus<H> {
         Arc::new(Cpus {
             ram,
             cpus: (0..n).map(|_| cpu()).collect(),
+            retains: tlbs.kind == Kind::Infinite,
             walk_caches: !tlbs.walk_cache.is_empty(),
             sink: OnceLock::new(),
             watch: OnceLock::new(),
@@ -130,6 +134,19 @@ impl<H: Hardware> Cpus<H> {
     /// The word that CPU `cpu` polls; see [`signal`].
     pub fn signal_word(&self, cpu: u32) -> Arc<AtomicU32> {
         self.cpus[cpu as usize].signal.clone()
+    }
+
+    /// Whether entries leave the TLBs only when they are purged. Else whoever keeps translations before a TLB lets it see
+    /// every run of accesses to one page, or it would count the misses of that cache.
+    pub fn retains(&self) -> bool {
+        self.retains
+    }
+
+    /// What the TLB and the walk caches of CPU `cpu` counted so far.
+    pub fn tlb_stats(&self, cpu: u32) -> TlbStats {
+        let g = self.cpus[cpu as usize].gate();
+        let walk_caches = g.walk_cache.stats().map(|(name, s)| (name.to_string(), s)).collect();
+        TlbStats { levels: g.tlb.stats(), walk_caches }
     }
 
     /// What CPU `cpu` did so far.

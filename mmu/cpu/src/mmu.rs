@@ -6,7 +6,7 @@ use crate::{Access, Cpu, Cpus};
 use racewalk_ram::{Asid, Paddr, Vaddr};
 use racewalk_sched::{NO_CPU, this_cpu};
 use racewalk_walk::hardware::{Hardware, Use};
-use racewalk_walk::tlb::{Entry, Key, Lookup, Side};
+use racewalk_walk::tlb::{Entry, Fill, Key, Lookup, Side};
 use racewalk_walk::{Upper, WalkStop};
 use std::cell::RefCell;
 
@@ -17,6 +17,8 @@ pub struct Translated<L> {
     pub paddr: Paddr,
     /// The TLB entry that says so.
     pub entry: Entry<L>,
+    /// The TLB lost other entries for it: [`Cpus::take_evicted`] says what a cache before it drops.
+    pub evicted: bool,
 }
 
 /// What a walk came to.
@@ -42,13 +44,16 @@ impl<H: Hardware> Cpus<H> {
         };
         c.stats.lookups.bump();
         let side = Side::from(access);
-        let (context, key, found) = {
+        let (context, key, found, evicted) = {
             let mut g = c.gate();
             match H::key(&g.context, va, access) {
                 Ok(key) => {
                     let found = g.tlb.lookup(side, &key);
-                    g.drop_evicted();
-                    (g.context.clone(), key, found)
+                    let evicted = g.drop_evicted();
+                    if let (false, Lookup::Hit(e)) = (self.retains, &found) {
+                        g.held.take_in(*e);
+                    }
+                    (g.context.clone(), key, found, evicted)
                 }
                 Err(f) => return fault(f),
             }
@@ -57,7 +62,7 @@ impl<H: Hardware> Cpus<H> {
             Lookup::Hit(entry) => {
                 c.stats.hits.bump();
                 match H::check(&context, &entry, va, access) {
-                    Ok(Use::Now) => return Ok(Translated { paddr: entry.paddr(va), entry }),
+                    Ok(Use::Now) => return Ok(Translated { paddr: entry.paddr(va), entry, evicted }),
                     Ok(Use::AfterWalk) => {}
                     Err(f) => return fault(f),
                 }
@@ -71,8 +76,28 @@ impl<H: Hardware> Cpus<H> {
         }
         let w = self.walk(cpu, &context, &key, va, access, None);
         // A purge that came meanwhile waits for this CPU's boundary and takes the entries with it then, if it names them.
-        self.fill(c, cpu, va, side, &w, None);
-        w.result.map(|entry| Translated { paddr: entry.paddr(va), entry })
+        let evicted = self.fill(c, cpu, va, side, &w, None) || evicted;
+        let entry = match w.result {
+            Err(WalkStop::Fault(f)) if !self.retains => {
+                self.held(c, &context, &key, va, access).ok_or(WalkStop::Fault(f))?
+            }
+            r => r?,
+        };
+        Ok(Translated { paddr: entry.paddr(va), entry, evicted })
+    }
+
+    /// What the CPU translated since its last boundary it may go on using, even if its TLB has lost it and a purge that
+    /// waits for that boundary has changed the table: an instruction that has tested its operands must not fault any more.
+    fn held(
+        &self,
+        c: &Cpu<H>,
+        context: &H::Context,
+        key: &Key,
+        va: Vaddr,
+        access: Access,
+    ) -> Option<Entry<H::Leaf>> {
+        let entry = c.gate().held.find(key)?;
+        matches!(H::check(context, &entry, va, access), Ok(Use::Now)).then_some(entry)
     }
 
     /// `since`: a speculative walk, which the next purge ends.
@@ -100,26 +125,32 @@ impl<H: Hardware> Cpus<H> {
         Walked { result, space: key.space, uppers: tables.uppers.into_inner() }
     }
 
-    /// Takes in what a walk found. With `seq`, only if no purge was made since it.
-    fn fill(&self, c: &Cpu<H>, cpu: u32, va: Vaddr, side: Side, w: &Walked<H>, seq: Option<u64>) {
+    /// Takes in what a walk found. With `seq`, only if no purge was made since it. Whether other entries were lost.
+    fn fill(&self, c: &Cpu<H>, cpu: u32, va: Vaddr, side: Side, w: &Walked<H>, seq: Option<u64>) -> bool {
         let mut g = c.gate();
         if seq.is_some_and(|s| s != g.seq) {
             // Something was purged since the speculative walk began: what it read may be older than that, and the
             // CPU may have passed its boundary already.
-            return;
+            return false;
         }
         for &(va, shift, upper) in &w.uppers {
             g.walk_cache.remember(w.space, va, shift, upper);
         }
-        let Ok(entry) = w.result else { return };
+        let Ok(entry) = w.result else { return false };
         if seq.is_none() {
             g.recent.note(va);
+            if !self.retains {
+                g.held.take_in(entry);
+            }
         }
-        g.tlb.fill(side, entry);
-        g.drop_evicted();
+        let fill = g.tlb.fill(side, entry);
+        let evicted = g.drop_evicted();
         drop(g);
-        c.stats.fills.bump();
-        self.emit(cpu, || CpuEvent::Fill { page: va.page() });
+        if fill == Fill::Entered {
+            c.stats.fills.bump();
+            self.emit(cpu, || CpuEvent::Fill { page: va.page() });
+        }
+        evicted
     }
 
     /// A store to a TLB of its own, such as SPARC's Data In: enters a translation, unless a purge was made since `seq`.
@@ -174,19 +205,24 @@ mod tests {
     use racewalk_sched::{controlled, set_this_cpu};
     use racewalk_walk::s390x::entry::TableType;
     use racewalk_walk::s390x::{Asce, Pte, Ste};
+    use racewalk_walk::tlb::presets;
     use std::sync::Arc;
 
     const SEGMENTS: u64 = 0x10_0000;
     const PAGES: u64 = 0x11_0000;
 
-    /// One segment table, one page table that maps 16 pages to frames 0x200.. .
     fn machine(n: u32) -> Arc<Cpus> {
+        machine_with(n, "infinite")
+    }
+
+    /// One segment table, one page table that maps 16 pages to frames 0x200.. ; TLBs of a preset.
+    fn machine_with(n: u32, tlb: &str) -> Arc<Cpus> {
         let ram = Arc::new(Ram::new(16 << 20).unwrap());
         ram.store_u64(Paddr(SEGMENTS), Ste::new(Paddr(PAGES)).0).unwrap();
         for i in 0..16 {
             ram.store_u64(Paddr(PAGES + i * 8), (0x200 + i) << 12).unwrap();
         }
-        let cpus = Cpus::new(ram, n);
+        let cpus = Cpus::with_tlbs(ram, n, &presets::find(tlb).unwrap());
         for i in 0..n {
             cpus.load_asce(i, Asce::new(Paddr(SEGMENTS), TableType::Segment, 0).0);
         }
@@ -236,6 +272,36 @@ mod tests {
             });
         });
         assert_eq!(out.end, controlled::End::Finished);
+    }
+
+    /// Without a TLB too: an instruction that has tested its operands uses them, though the table says no already.
+    ///
+    /// Seen to fail: without what is held, and with it kept over the boundary.
+    #[test]
+    fn what_was_translated_lasts_to_the_boundary() {
+        for tlb in ["none", "z13"] {
+            let out =
+                controlled::run(Default::default(), &mut controlled::RoundRobin::default(), move || {
+                    let m = machine_with(2, tlb);
+                    let (a, b) = (m.clone(), m);
+                    let _ = b.unpark(1);
+                    b.translate(1, Vaddr(0x2000), Access::Store).unwrap();
+                    controlled::spawn("invalidator", move || {
+                        a.ipte(Paddr(PAGES + 16), Vaddr(0x2000));
+                    });
+                    controlled::spawn("runs", move || {
+                        while b.ram.load_u64(Paddr(PAGES + 16)).unwrap() & Pte::I == 0 {
+                            racewalk_sched::point("tests its operands");
+                        }
+                        let again = b.translate(1, Vaddr(0x2008), Access::Store).unwrap();
+                        assert_eq!(again.paddr, Paddr(0x202008));
+                        let _ = b.poll(1);
+                        assert!(b.translate(1, Vaddr(0x2008), Access::Store).is_err());
+                        b.park(1);
+                    });
+                });
+            assert_eq!(out.end, controlled::End::Finished, "{tlb}");
+        }
     }
 
     /// CPU 1 reads through page 0 while CPU 0 invalidates it and then reuses the frame. With the completion rule the

@@ -1,5 +1,6 @@
 //! Counters of one CPU. Written by whoever acts for the CPU, read by anyone at any time.
 
+use racewalk_walk::tlb::{LevelStats, Stats};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A counter that only grows.
@@ -46,4 +47,13 @@ pub struct CpuStats {
     pub waits: Counter,
     /// Cross calls sent.
     pub ipis_sent: Counter,
+}
+
+/// Counters of one CPU's TLB and walk caches.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TlbStats {
+    /// The levels, the one that is asked first at the front.
+    pub levels: Vec<LevelStats>,
+    /// The walk caches, by name. All are asked at the beginning of a walk.
+    pub walk_caches: Vec<(String, Stats)>,
 }

@@ -24,7 +24,7 @@ pub use scenario::Scenario;
 pub use target::{LabError, Target};
 
 /// The nearest of `words` to `word`, if one is near enough to be what was meant.
-fn nearest<'a>(word: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     words
         .into_iter()
         .map(|w| (strsim::damerau_levenshtein(word, w), w))

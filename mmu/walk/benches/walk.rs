@@ -17,17 +17,35 @@ fn ram() -> Ram {
 /// than the last. None begins before the last has ended, as the CPU that waits for the translation would have it.
 struct Addresses {
     at: u64,
-    shifts: [u32; 3],
+    all: [u64; 64],
+    /// By how many entries the indexes into the second and third level go on from one table to the next.
+    spread: u64,
 }
 
 impl Addresses {
     fn new(shifts: [u32; 3]) -> Self {
-        Addresses { at: 0, shifts }
+        Self::with(shifts, 0)
+    }
+    /// Each table's entries in a line of their own: tables at multiples of 4 KiB do not all want the same set of the
+    /// first-level cache.
+    fn spread(shifts: [u32; 3]) -> Self {
+        Self::with(shifts, 8)
+    }
+    fn with(shifts: [u32; 3], spread: u64) -> Self {
+        let mut a = Addresses { at: 0, all: [0; 64], spread };
+        for n in 0..64 {
+            let indexes = a.indexes(n & 3, n >> 2 & 3, n >> 4 & 3);
+            a.all[n as usize] = indexes.iter().zip(shifts).map(|(i, shift)| i << shift).sum();
+        }
+        a
+    }
+    /// The indexes of what [`next`](Self::next) visits, for entry `c` of table `b` of table `a`.
+    fn indexes(&self, a: u64, b: u64, c: u64) -> [u64; 3] {
+        [a, b + self.spread * (a + 1), c + self.spread * (4 * a + b + 6)]
     }
     #[inline]
     fn next(&self) -> Vaddr {
-        let [a, b, c] = self.shifts;
-        Vaddr((self.at & 3) << a | (self.at >> 2 & 3) << b | (self.at >> 4 & 3) << c)
+        Vaddr(self.all[(self.at & 63) as usize])
     }
     /// Takes a frame's address, which is below 16 MiB, though the compiler does not know; the next address depends on it.
     #[inline]
@@ -46,8 +64,10 @@ mod s390x {
 
     const REGION: Paddr = Paddr(0x10_0000);
 
+    const SHIFTS: [u32; 3] = [31, 20, 12];
+
     /// Four entries used in each table: 64 pages.
-    fn tables(ram: &Ram) -> (Controls, Addresses) {
+    fn tables(ram: &Ram, addresses: &Addresses) -> Controls {
         let set = |at: Paddr, v: u64| ram.store_u64(at, v).expect("inside memory");
         let mut next = 0x20_0000;
         let mut take = |bytes: u64| {
@@ -60,21 +80,30 @@ mod s390x {
             set(REGION.offset(r * 8), Rte::new(TableType::Region3, segments).0);
             for s in 0..4u64 {
                 let pages = take(0x800);
-                set(segments.offset(s * 8), Ste::new(pages).0);
+                set(segments.offset(addresses.indexes(r, s, 0)[1] * 8), Ste::new(pages).0);
                 for p in 0..4u64 {
-                    set(pages.offset(p * 8), frame);
+                    set(pages.offset(addresses.indexes(r, s, p)[2] * 8), frame);
                     frame += 4096;
                 }
             }
         }
         let asce = Asce::new(REGION, TableType::Region3, 3);
-        (Controls { dat: true, asce, ..Controls::default() }, Addresses::new([31, 20, 12]))
+        Controls { dat: true, asce, ..Controls::default() }
     }
 
     #[divan::bench]
     fn walk_three_levels(b: Bencher) {
+        walks(b, Addresses::new(SHIFTS));
+    }
+
+    #[divan::bench]
+    fn walk_three_levels_spread(b: Bencher) {
+        walks(b, Addresses::spread(SHIFTS));
+    }
+
+    fn walks(b: Bencher, mut addresses: Addresses) {
         let ram = ram();
-        let (c, mut addresses) = tables(&ram);
+        let c = tables(&ram, &addresses);
         b.bench_local(|| {
             let t = walk(&ram, black_box(&c), addresses.next(), Access::Load);
             addresses.took(t.map_or(u64::MAX, |t| t.paddr.0))
@@ -83,8 +112,17 @@ mod s390x {
 
     #[divan::bench]
     fn chase_three_loads(b: Bencher) {
+        chases(b, Addresses::new(SHIFTS));
+    }
+
+    #[divan::bench]
+    fn chase_three_loads_spread(b: Bencher) {
+        chases(b, Addresses::spread(SHIFTS));
+    }
+
+    fn chases(b: Bencher, mut addresses: Addresses) {
         let ram = ram();
-        let (_, mut addresses) = tables(&ram);
+        tables(&ram, &addresses);
         b.bench_local(|| {
             let va = addresses.next().0;
             let load = |at| ram.load_u64(Paddr(at)).unwrap_or(u64::MAX);

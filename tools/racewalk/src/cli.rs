@@ -6,6 +6,9 @@ use racewalk_lab::campaign::Shard;
 use racewalk_lab::scenario::Geometry;
 use racewalk_mm::Variant;
 use racewalk_sched::controlled::PolicySpec;
+use racewalk_walk::event::PageSize;
+use racewalk_walk::tlb::config::{ConfigError, TlbConfig};
+use racewalk_walk::tlb::presets;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -30,7 +33,7 @@ pub enum Verb {
     #[command(
         after_help = "Exit status: the guest's own; 125 the emulator failed, 126 not a runnable ELF file, \
 127 not found, 128+n the guest was killed by signal n.\n\n\
-Examples:\n  racewalk run ./hello\n  racewalk run --cpus 4 --engine interp --strace ./threads"
+Examples:\n  racewalk run ./hello\n  racewalk run --cpus 4 --engine interp --strace ./threads\n  racewalk run --tlb z13 --stats ./hello"
     )]
     Run(Run),
     /// Run a program and write down what its MMU does.
@@ -102,6 +105,9 @@ pub struct Machine {
     /// Write what was found here instead of to standard error.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// The TLBs and walk caches of each CPU: a preset, or a TOML file as docs/tlb.md describes it.
+    #[arg(long, default_value = "infinite", env = "RACEWALK_TLB", value_name = "PRESET|FILE", value_parser = tlb)]
+    pub tlb: TlbConfig,
     /// Set or, without `=`, pass on an environment variable of the guest. Without any -E the guest gets ours.
     #[arg(short = 'E', value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
@@ -318,6 +324,25 @@ fn seconds(s: &str) -> Result<f64, String> {
         _ => Err("wanted seconds, more than 0 and at most 1000000".into()),
     }
 }
+
+fn tlb(s: &str) -> Result<TlbConfig, String> {
+    let config = presets::find(s).map_err(|e| match e {
+        ConfigError::Unknown { .. } => match racewalk_lab::nearest(s, presets::names()) {
+            Some(meant) => format!("did you mean {meant:?}? {e}"),
+            None => e.to_string(),
+        },
+        _ => e.to_string(),
+    })?;
+    match config.lacks(PAGE) {
+        Some(side) => Err(format!(
+            "no array for {side} accesses holds pages of {PAGE}, which s390x programs have; such as zec12, z13 and z14 do"
+        )),
+        None => Ok(config),
+    }
+}
+
+/// The pages of s390x.
+const PAGE: PageSize = PageSize(12);
 
 fn geometry(s: &str) -> Result<Geometry, String> {
     Geometry::from_word(s).ok_or_else(|| {

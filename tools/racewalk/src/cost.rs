@@ -117,6 +117,7 @@ fn watched(args: &cli::Cost, v: Variant) -> anyhow::Result<Result<(Column, u8), 
         memory: args.mem,
         mode: args.engine,
         scheme: v,
+        tlb: 9:use racewalk_walk::tlb::config::TlbConfig;
         sanitize: true,
         measure: true,
         speculate: false,

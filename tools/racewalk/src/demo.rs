@@ -6,6 +6,7 @@ use crate::run::{refuse, status};
 use crate::talk::{Calls, Output};
 use anyhow::Context;
 use racewalk_linux::system::{Options, System};
+use racewalk_walk::tlb::config::TlbConfig;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ pub fn demo(d: &Demo) -> anyhow::Result<u8> {
         sanitize: false,
         measure: false,
         speculate: false,
+        tlb: TlbConfig::infinite(),
         code_bytes: 16 << 20,
     };
     let talk = Arc::new(Calls { output: Arc::new(Output::open(None)?), strace: false });

@@ -1,6 +1,7 @@
 //! Counters of a run, for people and for programs.
 
 use racewalk_linux::system::System;
+use racewalk_walk::tlb::{LevelStats, Stats};
 use serde::Serialize;
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
@@ -26,6 +27,58 @@ pub struct Cpu {
     pub purges_sent: u64,
     /// Waits for another CPU to pass a boundary.
     pub purge_waits: u64,
+    /// The levels of the TLB, the one that is asked first at the front.
+    pub tlb: Vec<Level>,
+    /// The walk caches, each asked at the beginning of every walk.
+    pub walk_caches: Vec<Array>,
+}
+
+/// Counters of a level of a TLB: lookups of the level, whose arrays are asked at once.
+#[derive(Debug, Default, Serialize)]
+pub struct Level {
+    /// The level as a whole.
+    #[serde(flatten)]
+    pub total: Counts,
+    /// Its arrays; none unless the model is finite.
+    pub arrays: Vec<Array>,
+}
+
+/// Counters of an array.
+#[derive(Debug, Default, Serialize)]
+pub struct Array {
+    /// As in the configuration.
+    pub name: String,
+    /// The counters.
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+/// Counters of a TLB or walk cache; `hits + misses == accesses`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Counts {
+    /// Lookups.
+    pub accesses: u64,
+    /// Of those, what found something.
+    pub hits: u64,
+    /// What found nothing.
+    pub misses: u64,
+    /// Entries taken in.
+    pub fills: u64,
+    /// Entries replaced by others.
+    pub evictions: u64,
+    /// Entries removed by purges.
+    pub purged: u64,
+}
+
+impl From<Stats> for Counts {
+    fn from(s: Stats) -> Counts {
+        let Stats { accesses, hits, misses, fills, evictions, purged, .. } = s;
+        Counts { accesses, hits, misses, fills, evictions, purged }
+    }
+}
+
+fn array((name, s): (String, Stats)) -> Array {
+    Array { name, counts: s.into() }
 }
 
 /// Counters of a run.
@@ -50,6 +103,11 @@ impl Report {
     pub fn of(sys: &System) -> Report {
         let cpu = |n| {
             let s = sys.cpus.stats(n);
+            let t = sys.cpus.tlb_stats(n);
+            let level = |l: LevelStats| Level {
+                total: l.total.into(),
+                arrays: l.arrays.into_iter().map(array).collect(),
+            };
             Cpu {
                 tlb_lookups: s.lookups.get(),
                 tlb_hits: s.hits.get(),
@@ -60,6 +118,8 @@ impl Report {
                 tlb_purged: s.purged.get(),
                 purges_sent: s.purges_sent.get(),
                 purge_waits: s.waits.get(),
+                tlb: t.levels.into_iter().map(level).collect(),
+                walk_caches: t.walk_caches.into_iter().map(array).collect(),
             }
         };
         let c = &sys.cache.stats;
@@ -88,6 +148,40 @@ impl Report {
             .collect::<serde_json::Map<_, _>>()
             .into();
         format!("{v}\n")
+    }
+
+    /// Levels, arrays and walk caches, summed over the CPUs; nothing of TLBs that only keep what they are given.
+    fn tlb_text(&self) -> String {
+        let mut rows: Vec<(String, Counts)> = Vec::new();
+        let mut add = |name: String, c: Counts| match rows.iter_mut().find(|r| r.0 == name) {
+            Some((_, sum)) => {
+                sum.accesses += c.accesses;
+                sum.hits += c.hits;
+                sum.misses += c.misses;
+                sum.fills += c.fills;
+                sum.evictions += c.evictions;
+                sum.purged += c.purged;
+            }
+            None => rows.push((name, c)),
+        };
+        for c in &self.cpus {
+            for (n, l) in c.tlb.iter().enumerate().filter(|(_, l)| !l.arrays.is_empty()) {
+                add(format!("level {}", n + 1), l.total);
+                l.arrays.iter().for_each(|a| add(format!("  {}", a.name), a.counts));
+            }
+            c.walk_caches.iter().for_each(|a| add(format!("walk {}", a.name), a.counts));
+        }
+        let mut s = String::new();
+        if !rows.is_empty() {
+            let head =
+                ["accesses", "hits", "misses", "fills", "evictions", "purged"].map(|h| format!("{h:>14}"));
+            let _ = writeln!(s, "\n{:<16}{}", "TLB", head.concat());
+        }
+        for (name, c) in rows {
+            let numbers = [c.accesses, c.hits, c.misses, c.fills, c.evictions, c.purged];
+            let _ = writeln!(s, "{name:<16}{}", numbers.map(|n| format!("{:>14}", group(n))).concat());
+        }
+        s
     }
 
     /// A summary for people.
@@ -119,6 +213,7 @@ impl Report {
                 group(c.purge_waits)
             );
         }
+        s.push_str(&self.tlb_text());
         s.push_str("\nhosted mm\n");
         for &(k, n) in self.mm.iter().filter(|m| m.1 != 0) {
             let _ = writeln!(s, "  {k:<28}{:>14}", group(n));

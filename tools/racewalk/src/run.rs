@@ -48,6 +48,7 @@ pub fn options(m: &Machine, program: &[OsString]) -> Options {
         sanitize: m.sanitize,
         measure: false,
         speculate: m.speculate,
+        tlb: m.tlb.clone(),
         code_bytes: CODE_BYTES,
     }
 }

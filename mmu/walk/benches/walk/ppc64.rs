@@ -14,8 +14,10 @@ const LINEAR: u64 = 0xc0_0000;
 const LINEAR_1G: u64 = 0xd0_0000;
 const PID: u64 = 1;
 
+const SHIFTS: [u32; 3] = [30, 21, 12];
+
 /// Four entries used in each table but the root: 64 pages.
-fn tables(ram: &Ram) -> (radix::Controls, Addresses) {
+fn tables(ram: &Ram, addresses: &Addresses) -> radix::Controls {
     let set = |at: u64, v: u64| ram.store_u64(Paddr(at), v).expect("inside memory");
     set(PARTITIONS, PartitionEntry::HR | Root::new(LINEAR, 52, 13).0);
     set(PARTITIONS + 8, PROCESSES);
@@ -35,22 +37,23 @@ fn tables(ram: &Ram) -> (radix::Controls, Addresses) {
         set(second + a * 8, Entry::directory(third, 9).0);
         for b in 0..4 {
             let last = take();
-            set(third + b * 8, Entry::directory(last, 9).0);
+            set(third + addresses.indexes(a, b, 0)[1] * 8, Entry::directory(last, 9).0);
             for c in 0..4 {
                 let all = Entry::R | Entry::C | Entry::WRITE | Entry::EXECUTE;
-                set(last + c * 8, Entry::leaf(frame, all).0);
+                set(last + addresses.indexes(a, b, c)[2] * 8, Entry::leaf(frame, all).0);
                 frame += 4096;
             }
         }
     }
     let context = Context { ptcr: PARTITIONS, pidr: PID, ..Context::default() };
-    (context.radix(Vaddr(0), Access::Load), Addresses::new([30, 21, 12]))
+    context.radix(Vaddr(0), Access::Load)
 }
 
 #[divan::bench]
 fn radix_walk_four_levels(b: Bencher) {
     let ram = ram();
-    let (c, mut addresses) = tables(&ram);
+    let mut addresses = Addresses::new(SHIFTS);
+    let c = tables(&ram, &addresses);
     b.bench_local(|| {
         let t = radix::walk(&ram, black_box(&c), addresses.next(), Access::Load);
         addresses.took(t.map_or(u64::MAX, |t| t.paddr.0))
@@ -71,7 +74,8 @@ fn chase_tree(ram: &Ram, root: u64, va: u64) -> u64 {
 #[divan::bench]
 fn radix_chase_nine_loads(b: Bencher) {
     let ram = ram();
-    let (_, mut addresses) = tables(&ram);
+    let mut addresses = Addresses::new(SHIFTS);
+    tables(&ram, &addresses);
     b.bench_local(|| {
         let va = addresses.next().0;
         let load = |at| ram.load_u64(Paddr(at)).unwrap_or(u64::MAX);
@@ -111,8 +115,17 @@ impl TableMemory for Rooted<'_> {
 
 #[divan::bench]
 fn radix_walk_four_levels_root_cached(b: Bencher) {
+    from_the_root(b, Addresses::new(SHIFTS));
+}
+
+#[divan::bench]
+fn radix_walk_four_levels_root_cached_spread(b: Bencher) {
+    from_the_root(b, Addresses::spread(SHIFTS));
+}
+
+fn from_the_root(b: Bencher, mut addresses: Addresses) {
     let ram = ram();
-    let (c, mut addresses) = tables(&ram);
+    let c = tables(&ram, &addresses);
     let upper = Upper { next: Level(3), entry: Root::new(ROOT, 52, 13).0, gathered: 0 };
     let memory = Rooted(&ram, black_box(upper));
     b.bench_local(|| {
@@ -123,8 +136,17 @@ fn radix_walk_four_levels_root_cached(b: Bencher) {
 
 #[divan::bench]
 fn radix_chase_four_loads(b: Bencher) {
+    chases(b, Addresses::new(SHIFTS));
+}
+
+#[divan::bench]
+fn radix_chase_four_loads_spread(b: Bencher) {
+    chases(b, Addresses::spread(SHIFTS));
+}
+
+fn chases(b: Bencher, mut addresses: Addresses) {
     let ram = ram();
-    let (_, mut addresses) = tables(&ram);
+    tables(&ram, &addresses);
     let root = Root::new(ROOT, 52, 13).0;
     b.bench_local(|| {
         let va = addresses.next().0;

@@ -20,7 +20,7 @@ pub const SEGMENT_SHIFT: u32 = 20;
 pub const REGION_3_SHIFT: u32 = 31;
 
 /// Bits of an index into a region or segment table.
-const INDEX_BITS: u32 = 11;
+pub const INDEX_BITS: u32 = 11;
 
 /// Shift of a table's index within the virtual address.
 pub const fn shift(table: TableType) -> u32 {

@@ -3,7 +3,7 @@
 //! complete on every CPU before the instruction ends is the bus's promise, not made here.
 
 use super::entry::{Asce, Pte, Rte, TableType};
-use super::geometry::{CRST_ENTRIES, PAGE_TABLE_ENTRIES, index, page_index, shift};
+use super::geometry::{CRST_ENTRIES, INDEX_BITS, PAGE_TABLE_ENTRIES, index, page_index, shift, span};
 use crate::tlb::{Globals, Purge, Spaces};
 use crate::{EntryStop, TableMemory};
 use racewalk_ram::{Paddr, Vaddr};
@@ -168,18 +168,17 @@ pub fn idte(memory: &impl TableMemory, r1: u64, r2: u64, r3: u64, m4: u8) -> Res
     Ok(Effect { purge: Some(below(table, Vaddr(r2), more, r3)), local, old, after: [r2, r3] })
 }
 
-/// Everything formed through `more + 1` entries of a table of type `table` from the one for `va` on; all of the table's
-/// span if the index wraps.
+/// Everything formed through `more + 1` entries of a table of type `table` from the one for `va` on. Only the index counts
+/// of the address, as the manual says: the table may be attached in several places. So all entries go whose address has
+/// that index, whether they came through this table or another of its type; all of the table's span if the index wraps.
 fn below(table: TableType, va: Vaddr, more: u64, asce: u64) -> Purge {
     let bits = shift(table);
     let start = index(table, va);
-    let (first, count) = match start + more < CRST_ENTRIES {
-        true => (va.0 >> bits << bits, more + 1),
-        false => ((va.0 >> bits).wrapping_sub(start) << bits, CRST_ENTRIES),
-    };
-    let last = first.wrapping_add(count << bits).wrapping_sub(1);
-    // A region-first table spans everything, where the end wraps to the last address by itself.
-    let p = Purge { range: Some((Vaddr(first), Vaddr(last))), globals: Globals::Always, ..Purge::default() };
+    let (first, count) = if start + more < CRST_ENTRIES { (start, more + 1) } else { (0, CRST_ENTRIES) };
+    let (first, end) = (first << bits, (first + count) as u128 * (1u128 << bits));
+    let range = Some((Vaddr(first), Vaddr((end - 1) as u64)));
+    let repeats = (span(table) <= u64::MAX as u128).then_some(bits as u8 + INDEX_BITS as u8);
+    let p = Purge { range, repeats, globals: Globals::Always, ..Purge::default() };
     if asce == 0 { p } else { of_space(p, asce) }
 }
 
@@ -209,6 +208,11 @@ pub fn crdte(
     let replaced = old == expected;
     let e = Effect { purge: replaced.then_some(purge), local: m4 & LOCAL != 0, old, after: [table, va.0] };
     Ok((!replaced as u8, e))
+}
+
+/// PURGE TLB: everything of this CPU's.
+pub fn ptlb() -> Effect {
+    Effect { purge: Some(Purge::ALL), local: true, old: 0, after: [0; 2] }
 }
 
 /// COMPARE AND SWAP AND PURGE whose comparison succeeded, by bit 63 of R2: everything, on all CPUs.
@@ -259,16 +263,18 @@ mod tests {
     #[test]
     fn idte_covers_what_its_entries_cover() {
         let t = table(2048);
-        let e = idte(&t, 0x8000, 0x1230_0000, 0, 0).unwrap();
-        assert_eq!(e.purge.unwrap().range, Some((Vaddr(0x1230_0000), Vaddr(0x123f_ffff))));
+        let at = |r1, r2| {
+            let p = idte(&t, r1, r2, 0, 0).unwrap().purge.unwrap();
+            (p.range.unwrap(), p.repeats)
+        };
+        assert_eq!(at(0x8000, 0x1230_0000), ((Vaddr(0x1230_0000), Vaddr(0x123f_ffff)), Some(31)));
         assert!(t.get(0x8000 + 0x123 * 8).unwrap() & Rte::I != 0);
-        let e = idte(&t, 0x8000 | 4, 7 << 31 | 1, 0, 0).unwrap();
-        assert_eq!(e.purge.unwrap().range, Some((Vaddr(7 << 31), Vaddr((9 << 31) - 1))));
-        let e = idte(&t, 0x8000, 0x7ff0_0000 | 1, 0, 0).unwrap();
-        assert_eq!(e.purge.unwrap().range, Some((Vaddr(0), Vaddr(0x7fff_ffff))), "the index wraps");
+        assert_eq!(at(0x8004, 7 << 31 | 1), ((Vaddr(7 << 31), Vaddr((9 << 31) - 1)), Some(42)));
+        assert_eq!(at(0x8004, 5 << 42 | 7 << 31), ((Vaddr(7 << 31), Vaddr((8 << 31) - 1)), Some(42)));
+        assert_eq!(at(0x8000, 0x7ff0_0001), ((Vaddr(0), Vaddr(0x7fff_ffff)), Some(31)), "the index wraps");
         assert!(t.get(0x8000).unwrap() & Rte::I != 0);
-        let e = idte(&t, 0x8000 | 0xc, 0xffe0_0000_0000_0000, 0, 0).unwrap();
-        assert_eq!(e.purge.unwrap().range, Some((Vaddr(0xffe0_0000_0000_0000), Vaddr(u64::MAX))));
+        let last = 0xffe0_0000_0000_0000;
+        assert_eq!(at(0x800c, last), ((Vaddr(last), Vaddr(u64::MAX)), None), "a table for everything");
         assert_eq!(idte(&t, 0x8000, 0x1000, 0, 0), Err(Refused::Specification));
     }
 

@@ -290,7 +290,7 @@ impl<L: Copy> Array<L> {
                 return Some((first..=last).flat_map(|k| self.by_from.find(k)).collect());
             }
         }
-        let (first, last) = purge.range?;
+        let (first, last) = purge.one_range()?;
         if last < first {
             return Some(Vec::new());
         }

@@ -284,6 +284,17 @@ impl TlbConfig {
         TlbConfig { about, kind: Kind::Infinite, hierarchy, levels: Vec::new(), walk_cache: Vec::new() }
     }
 
+    /// A side that no array for pages of this size serves, so that it would always miss; `None` if there is none, and for
+    /// the kinds that are not finite.
+    pub fn lacks(&self, size: PageSize) -> Option<Serves> {
+        let holds = |side: Serves| {
+            let arrays = self.levels.iter().flat_map(|l| &l.arrays);
+            arrays.filter(|a| a.side == side || a.side == Serves::Unified).any(|a| a.sizes.contains(&size))
+        };
+        let sides = [Serves::Instruction, Serves::Data];
+        sides.into_iter().find(|s| self.kind == Kind::Finite && !holds(*s))
+    }
+
     /// Reads a file.
     pub fn load(file: &Path) -> Result<TlbConfig, ConfigError> {
         let text = std::fs::read_to_string(file)

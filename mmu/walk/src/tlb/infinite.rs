@@ -157,7 +157,7 @@ impl<L: Copy> InfiniteTlb<L> {
             let entries = (first.0 & !7..=last.0).step_by(8).filter_map(|a| self.by_entry.get(&a));
             return Some(entries.flat_map(|(p, more)| std::iter::once(p).chain(more).copied()).collect());
         }
-        let (first, last) = purge.range?;
+        let (first, last) = purge.one_range()?;
         if (last.0 - first.0) >> 12 > FEW {
             return None;
         }

@@ -64,6 +64,9 @@ pub struct Purge {
     pub spaces: Spaces,
     /// It shares a byte with this range, first and last address.
     pub range: Option<(Vaddr, Vaddr)>,
+    /// The range is there again every `1 << n` bytes: an index into a table, at whatever addresses the table is attached.
+    /// First and last address are in the first `1 << n`.
+    pub repeats: Option<u8>,
     /// Its leaf was fetched from this range of absolute addresses, first and last byte.
     pub from: Option<(Paddr, Paddr)>,
     /// log2 of its page size.
@@ -81,6 +84,7 @@ impl Purge {
     pub const ALL: Purge = Purge {
         spaces: Spaces::Any,
         range: None,
+        repeats: None,
         from: None,
         shift: None,
         globals: Globals::Always,
@@ -103,7 +107,7 @@ impl Purge {
         self.target != Target::Translations
             && self.from.is_none()
             && (self.spaces.contains(tag.space) || self.globals == Globals::Always)
-            && self.range.is_none_or(|(first, last)| first <= tag.last() && tag.page <= last)
+            && self.covers(tag)
     }
 
     /// Whether the criteria on the tag are met.
@@ -113,14 +117,30 @@ impl Purge {
             (true, Globals::Always) => true,
             (true, Globals::Never) => false,
         };
-        space
-            && self.shift.is_none_or(|s| s == tag.shift)
-            && self.range.is_none_or(|(first, last)| first <= tag.last() && tag.page <= last)
+        space && self.shift.is_none_or(|s| s == tag.shift) && self.covers(tag)
     }
 
-    /// The first byte and the number of bytes of the virtual range, if there is one.
+    /// Whether the page shares a byte with the range.
+    fn covers(&self, tag: &Tag) -> bool {
+        let Some((first, last)) = self.range else { return true };
+        match self.repeats {
+            Some(bits) if tag.shift >= bits => true,
+            Some(bits) => {
+                let place = |a: Vaddr| Vaddr(a.0 & ((1 << bits) - 1));
+                first <= place(tag.last()) && place(tag.page) <= last
+            }
+            None => first <= tag.last() && tag.page <= last,
+        }
+    }
+
+    /// The virtual range, first and last address, if there is one at one place only.
+    pub fn one_range(&self) -> Option<(Vaddr, Vaddr)> {
+        self.range.filter(|_| self.repeats.is_none())
+    }
+
+    /// The first byte and the number of bytes of the virtual range, if there is one at one place only.
     pub fn span(&self) -> Option<(Vaddr, u64)> {
-        self.range.map(|(first, last)| (first, (last.0 - first.0).saturating_add(1)))
+        self.one_range().map(|(first, last)| (first, (last.0 - first.0).saturating_add(1)))
     }
 }
 
@@ -129,6 +149,9 @@ impl fmt::Display for Purge {
         let mut any = false;
         if let Some((first, last)) = self.range {
             write!(f, "range {first:#x}..={last:#x}")?;
+            if let Some(bits) = self.repeats {
+                write!(f, " every {}", crate::event::PageSize(bits))?;
+            }
             any = true;
         }
         if let Some((first, last)) = self.from {

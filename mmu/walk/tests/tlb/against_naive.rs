@@ -89,6 +89,13 @@ fn entry() -> impl Strategy<Value = Entry<Leaf>> {
     )
 }
 
+/// A range that repeats lies in the first `1 << bits` bytes.
+fn within(repeats: Option<u8>, first: Vaddr, last: Vaddr) -> (Vaddr, Vaddr) {
+    let Some(bits) = repeats else { return (first, last) };
+    let [a, b] = [first, last].map(|v| v.0 & ((1 << bits) - 1));
+    (Vaddr(a.min(b)), Vaddr(a.max(b)))
+}
+
 fn purge() -> impl Strategy<Value = Purge> {
     let spaces = prop_oneof![
         3 => space().prop_map(Spaces::one),
@@ -106,15 +113,17 @@ fn purge() -> impl Strategy<Value = Purge> {
     let one = (
         spaces,
         prop::option::of(range),
+        prop::option::weighted(0.2, prop::sample::select(&[13u8, 16, 21, 35][..])),
         prop::option::weighted(0.4, from),
         prop::option::weighted(0.2, prop::sample::select(SHIFTS.to_vec())),
         globals,
         any::<bool>(),
         target,
     );
-    let one = one.prop_map(|(spaces, range, from, shift, globals, spare_locked, target)| Purge {
+    let one = one.prop_map(|(spaces, range, repeats, from, shift, globals, spare_locked, target)| Purge {
         spaces,
-        range,
+        range: range.map(|(first, last)| within(repeats, first, last)),
+        repeats,
         from,
         shift,
         globals,

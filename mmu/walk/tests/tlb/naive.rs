@@ -212,7 +212,17 @@ pub fn named(p: &Purge, e: &Entry<Leaf>) -> bool {
         _ => of_space,
     };
     let last = u128::from(t.page.0) + (1u128 << t.shift) - 1;
-    let range = p.range.is_none_or(|(a, b)| u128::from(a.0) <= last && t.page.0 <= b.0);
+    // The range where it is, or moved to where the page begins or ends.
+    let moved = |by: u64| {
+        p.range.is_none_or(|(a, b)| {
+            u128::from(a.0) + u128::from(by) <= last
+                && u128::from(t.page.0) <= u128::from(b.0) + u128::from(by)
+        })
+    };
+    let range = match p.repeats {
+        None => moved(0),
+        Some(bits) => moved(t.page.0 >> bits << bits) || moved((last >> bits << bits) as u64),
+    };
     let from = p.from.is_none_or(|(a, b)| a.0 <= e.from.0 && e.from.0 <= b.0);
     let size = p.shift.is_none_or(|s| s == t.shift);
     p.target != Target::WalkCache && space && range && from && size && !(p.spare_locked && e.locked)

@@ -48,8 +48,9 @@ impl Found {
 /// Which tree, and what its faults say.
 #[derive(Clone, Copy)]
 enum Tree {
-    /// The process's. In a partition its tables lie at guest real addresses.
-    Process(Option<Root>),
+    /// The process's. In a partition (`NESTED` below) its tables lie at guest real addresses, which the partition's tree of
+    /// this root translates.
+    Process(Root),
     /// The partition's, to translate this guest real address, for a store or not, to a table of the process or not.
     Partition { real: u64, store: bool, table: bool },
 }
@@ -136,17 +137,17 @@ impl<M: TableMemory> Walk<'_, M> {
         if at >= bytes {
             return self.fault(Reason::NoTranslation);
         }
-        let at = self.table_at(Some(e.root()), base + at, Access::Load)?;
+        let at = self.table_at::<true>(e.root(), base + at, Access::Load)?;
         Ok(Root(self.load(Level::ROOT, "process-0", at)?))
     }
 
     /// Where a table of the process is: in a partition its address is a guest real one, translated as for a load, or for a
     /// store that sets R or C.
     #[inline]
-    fn table_at(&self, guest: Option<Root>, real: u64, access: Access) -> Result<Paddr, Halt> {
-        match guest {
-            None => Ok(Paddr(real)),
-            Some(root) => Ok(Paddr(self.partition_scoped(root, real, access, true)?.page(real))),
+    fn table_at<const NESTED: bool>(&self, guest: Root, real: u64, access: Access) -> Result<Paddr, Halt> {
+        match NESTED {
+            false => Ok(Paddr(real)),
+            true => Ok(Paddr(self.partition_scoped(guest, real, access, true)?.page(real))),
         }
     }
 
@@ -162,12 +163,18 @@ impl<M: TableMemory> Walk<'_, M> {
     /// Step 5: one tree from the table that `e` designates, `depth` levels below the root. Written out by level: which
     /// widths a level can have is known, so a load does not wait for the width that the entry before tells.
     #[inline(always)]
-    fn tables_below(&self, tree: Tree, depth: u32, e: Entry, address: u64) -> Result<Found, Halt> {
+    fn tables_below<const NESTED: bool>(
+        &self,
+        tree: Tree,
+        depth: u32,
+        e: Entry,
+        address: u64,
+    ) -> Result<Found, Halt> {
         let mut e = e;
         macro_rules! level {
             ($depth:literal) => {
                 if depth <= $depth {
-                    match self.table(tree, $depth, e, address)? {
+                    match self.table::<NESTED>(tree, $depth, e, address)? {
                         ControlFlow::Break(found) => return Ok(found),
                         ControlFlow::Continue(next) => e = next,
                     }
@@ -184,7 +191,7 @@ impl<M: TableMemory> Walk<'_, M> {
 
     /// One table: the page, or what designates the next table.
     #[inline(always)]
-    fn table(
+    fn table<const NESTED: bool>(
         &self,
         tree: Tree,
         depth: u32,
@@ -198,7 +205,7 @@ impl<M: TableMemory> Walk<'_, M> {
         let slot = e.slot(bits, index(address, left, bits));
         let (at, names) = match tree {
             Tree::Process(guest) => {
-                (self.table_at(guest, slot, Access::Load)?, ["page-directory", "page-table"])
+                (self.table_at::<NESTED>(guest, slot, Access::Load)?, ["page-directory", "page-table"])
             }
             Tree::Partition { .. } => (Paddr(slot), ["partition-directory", "partition-page-table"]),
         };
@@ -221,20 +228,25 @@ impl<M: TableMemory> Walk<'_, M> {
 
     /// 8. R, and C for stores.
     #[inline]
-    fn record(&self, tree: Tree, found: &Found, access: Access) -> Result<Entry, Halt> {
+    fn record<const NESTED: bool>(&self, tree: Tree, found: &Found, access: Access) -> Result<Entry, Halt> {
         if recorded(found.entry, access) {
             return Ok(found.entry);
         }
-        self.set_recorded(tree, *found, access)
+        self.set_recorded::<NESTED>(tree, *found, access)
     }
 
     #[cold]
-    fn set_recorded(&self, tree: Tree, found: Found, access: Access) -> Result<Entry, Halt> {
+    fn set_recorded<const NESTED: bool>(
+        &self,
+        tree: Tree,
+        found: Found,
+        access: Access,
+    ) -> Result<Entry, Halt> {
         if self.c.update == Update::Interrupt {
             return self.tree_fault(tree, Reason::ReferenceChange);
         }
         let at = match tree {
-            Tree::Process(guest) => self.table_at(guest, found.slot, Access::Store)?,
+            Tree::Process(guest) => self.table_at::<NESTED>(guest, found.slot, Access::Store)?,
             Tree::Partition { .. } => found.at,
         };
         let old = found.entry.0;
@@ -254,11 +266,11 @@ impl<M: TableMemory> Walk<'_, M> {
         if real >> TREE_BITS != 0 {
             return self.tree_fault(tree, Reason::NoTranslation);
         }
-        let found = self.tables_below(tree, 0, directory, real)?;
+        let found = self.tables_below::<false>(tree, 0, directory, real)?;
         if let Some(reason) = denies(found.entry, authority(found.entry), access) {
             return self.tree_fault(tree, reason);
         }
-        let entry = self.record(tree, &found, access)?;
+        let entry = self.record::<false>(tree, &found, access)?;
         Ok(Found { entry, ..found })
     }
 
@@ -275,19 +287,20 @@ impl<M: TableMemory> Walk<'_, M> {
         Ok(Translation { paddr, shift, from, leaf: Leaf { process: entry, partition: Some(partition) } })
     }
 
-    /// 2. to 8. through the process's tree: the page, where it is for the partition or the host, and the partition's tree.
+    /// Steps 2 to 8 through the process's tree: the page, where it is for the partition or the host, and the partition's tree.
+    /// One function for the host and one for partitions: the host's does not ask at every table where it is.
     #[inline(always)]
-    fn process_scoped(&self, in_partition: bool) -> Result<(Found, u64, Root), Halt> {
+    fn process_scoped<const NESTED: bool>(&self) -> Result<(Found, u64, Root), Halt> {
         // 1. The tree reaches the address.
         let Some(address) = offset(self.va) else { return self.fault(Reason::Segment) };
         let upper = self.memory.resume(self.va);
         let below = |u: Upper| (LEVELS - 1 - u.next.0 as u32, Entry(u.entry));
         let (guest, (depth, directory)) = match upper {
             // The host's tables lie at real addresses: nothing above them is needed.
-            Some(u) if !in_partition => (None, below(u)),
+            Some(u) if !NESTED => (Root::default(), below(u)),
             _ => {
                 let e = self.partition_entry()?;
-                let guest = in_partition.then(|| e.root());
+                let guest = e.root();
                 match upper {
                     Some(u) => (guest, below(u)),
                     None => {
@@ -304,14 +317,14 @@ impl<M: TableMemory> Walk<'_, M> {
         }
         let tree = Tree::Process(guest);
         // 5. and 6.
-        let found = self.tables_below(tree, depth, directory, address)?;
+        let found = self.tables_below::<NESTED>(tree, depth, directory, address)?;
         // 7.
         if let Some(reason) = self.c.process_denies(found.entry, self.access) {
             return self.fault(reason);
         }
         let real = found.page(address);
-        let entry = self.record(tree, &found, self.access)?;
-        Ok((Found { entry, ..found }, real, guest.unwrap_or_default()))
+        let entry = self.record::<NESTED>(tree, &found, self.access)?;
+        Ok((Found { entry, ..found }, real, guest))
     }
 
     fn translate(&self) -> Result<Translation, Halt> {
@@ -319,10 +332,10 @@ impl<M: TableMemory> Walk<'_, M> {
         match c.mode {
             Mode::Virtual => {
                 if c.of_host() {
-                    let (found, real, _) = self.process_scoped(false)?;
+                    let (found, real, _) = self.process_scoped::<false>()?;
                     return Ok(found.of_host(real));
                 }
-                let (found, real, root) = self.process_scoped(true)?;
+                let (found, real, root) = self.process_scoped::<true>()?;
                 self.in_partition(root, real, Some(found))
             }
             Mode::NoQuadrant => self.fault(Reason::Segment),
@@ -373,7 +386,7 @@ pub fn walk<M: TableMemory>(
     let w = Walk { memory, c, va, access };
     // The common case by itself: its result stays in registers.
     if c.of_host() {
-        match w.process_scoped(false) {
+        match w.process_scoped::<false>() {
             Ok((found, real, _)) => {
                 w.done(&found.of_host(real));
                 return Ok(found.of_host(real));

@@ -281,15 +281,44 @@ impl<M: TableMemory> Walk<'_, M> {
         if !self.c.model.in_range(self.va) {
             return self.fault(Reason::AddressHole);
         }
-        let mut miss = Reason::Miss;
+        // The first by itself: in a loop, the address that the load waits for would go through the stack.
+        let [first, others @ ..] = tsbs;
+        if !first.enabled() {
+            return self.others(others, Reason::Miss);
+        }
+        let at = first.pointer(self.va);
+        let [tag, data] = self.pair(at)?;
+        let tte = Tte(data);
+        if self.hits_plainly(*first, tag, tte) {
+            return self.found(*first, at, tte, first.page_size());
+        }
+        self.of_other_size(*first, at, tag, tte, others)
+    }
+
+    /// The first entry is of another page size, or none for this access.
+    #[inline(never)]
+    fn of_other_size(
+        &self,
+        config: Config,
+        at: Paddr,
+        tag: u64,
+        tte: Tte,
+        others: &[Config],
+    ) -> Result<Translation, Stop> {
+        match self.hits(config, tag, tte) {
+            true => self.found(config, at, tte, tte.size()),
+            false => self.others(others, Reason::TsbMiss),
+        }
+    }
+
+    /// The TSBs after the first, and what the walk ends with if they do not have it either.
+    #[inline(never)]
+    fn others(&self, tsbs: &[Config], mut miss: Reason) -> Result<Translation, Stop> {
         for &config in tsbs.iter().filter(|config| config.enabled()) {
             miss = Reason::TsbMiss;
             let at = config.pointer(self.va);
             let [tag, data] = self.pair(at)?;
             let tte = Tte(data);
-            if self.hits_plainly(config, tag, tte) {
-                return self.found(config, at, tte, config.page_size());
-            }
             if self.hits(config, tag, tte) {
                 return self.found(config, at, tte, tte.size());
             }
