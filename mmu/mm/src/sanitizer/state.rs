@@ -557,6 +557,9 @@ impl State {
                 let sent = self.purges.get(&cpu).copied().unwrap_or(0);
                 self.walks.retain(|w| w.class != Class::W1 || w.began > sent);
             }
+            CpuEvent::Store { addr, value } => {
+                self.note_of(cpu, What::Store { entry: *addr, value: *value });
+            }
             CpuEvent::Fill { .. } | CpuEvent::Load { .. } => {}
         }
         Ok(())
