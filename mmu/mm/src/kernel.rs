@@ -94,6 +94,8 @@ pub struct Ledger {
     pub upper_pages: u64,
     /// Batches of tables that wait for a grace period.
     pub batches: u64,
+    /// Pages of TSBs.
+    pub tsb_pages: u64,
     /// Address spaces.
     pub mms: u64,
 }
@@ -238,6 +240,7 @@ impl<A: Arch> Kernel<A> {
             pte_pages: in_use(FrameKind::PteTables),
             upper_pages: in_use(FrameKind::UpperTable),
             batches: in_use(FrameKind::TableBatch),
+            tsb_pages: in_use(FrameKind::Tsb),
             mms: self.kmem.slab.live() as u64,
         }
     }
@@ -247,6 +250,7 @@ impl<A: Arch> Kernel<A> {
 fn format<A: Arch>() -> Format {
     Format {
         walked: A::WALKED,
+        walker: A::WALKER,
         levels: A::LEVELS.len(),
         next_table: A::next_table,
         clear: |level, entry| {

@@ -37,6 +37,7 @@ mod retract;
 pub mod sanitizer;
 mod slab;
 pub mod stats;
+pub mod tlb_batch;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::mm::{Mm, mmw};
 use crate::page::{FrameKind, flag, word};
 use crate::rcu::RcuReader;
 use crate::sanitizer::{Class, Give, What};
+use crate::tlb_batch::TlbBatch;
 use crate::vma::Vma;
 use racewalk_ram::{Kva, Paddr, Pfn, Vaddr};
 use racewalk_sched::point;
@@ -295,10 +296,12 @@ impl<A: Arch> Kernel<A> {
             let mut a = from;
             while a < to {
                 let Some(mut l) = self.pte_map_lock(pmd, Vaddr(a))? else { return Ok(()) };
+                let mut batch = TlbBatch::default();
                 l.load()?;
                 while a < to && !g.is_full() {
                     if !l.peek()?.none() {
-                        let old = self.ptep_xchg(mm, Vaddr(a), l.pte, A::Pte::EMPTY, How::Lazy)?;
+                        let how = How::Lazy(&mut batch);
+                        let old = self.ptep_xchg(mm, Vaddr(a), l.pte, A::Pte::EMPTY, how)?;
                         if old.present() && !old.special() {
                             self.remove_rmap(mm, old.frame())?;
                             g.remove_page(old.frame())?;
@@ -307,6 +310,7 @@ impl<A: Arch> Kernel<A> {
                     a += self.page_size();
                     l.pte = l.pte.offset(8);
                 }
+                A::leave_lazy(self, mm, &mut batch)?;
                 drop(l);
                 if g.is_full() {
                     g.flush()?;
@@ -367,17 +371,18 @@ impl<A: Arch> Kernel<A> {
     pub(crate) fn change_protection(&self, mm: &Mm<A>, vma: &Vma, start: u64, end: u64) -> Result<()> {
         self.each_segment(mm, start, end, |pmd, from, to| {
             let Some(mut l) = self.pte_map_lock(pmd, Vaddr(from))? else { return Ok(()) };
+            let mut batch = TlbBatch::default();
             for a in (from..to).step_by(1 << A::PAGE_SHIFT) {
                 let old = l.load()?;
                 if old.present() {
                     let new = old.modify(vma.prot, vma.is_shared());
                     if new != old {
-                        self.ptep_xchg(mm, Vaddr(a), l.pte, new, How::Lazy)?;
+                        self.ptep_xchg(mm, Vaddr(a), l.pte, new, How::Lazy(&mut batch))?;
                     }
                 }
                 l.pte = l.pte.offset(8);
             }
-            Ok(())
+            A::leave_lazy(self, mm, &mut batch)
         })
     }
 
@@ -440,7 +445,7 @@ impl<A: Arch> Kernel<A> {
         va: Vaddr,
         pte: Paddr,
         new: A::Pte,
-        how: How,
+        how: How<'_>,
     ) -> Result<A::Pte> {
         A::ptep_xchg(self, mm, va, pte, new.raw(), how).map(A::Pte::from_raw)
     }

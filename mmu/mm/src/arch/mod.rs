@@ -3,18 +3,22 @@
 
 pub(crate) mod ppc64;
 pub(crate) mod s390x;
+pub(crate) mod sparc64;
 
 pub use ppc64::Radix;
 pub use s390x::S390x;
+pub use sparc64::Sparc64;
 
 use crate::error::Result;
 use crate::frag::{Frag, Scheme};
 use crate::kernel::Kernel;
 use crate::memory::Memory;
 use crate::mm::Mm;
+use crate::sanitizer::Class;
+use crate::tlb_batch::TlbBatch;
 use crate::vma::Prot;
 use racewalk_cpu::{Access, Cpus, Translated};
-use racewalk_ram::{Paddr, Pfn, Vaddr};
+use racewalk_ram::{Kva, Paddr, Pfn, Vaddr};
 use racewalk_walk::WalkStop;
 use racewalk_walk::hardware::Hardware;
 use std::fmt::Debug;
@@ -143,12 +147,12 @@ pub struct FaultInfo {
 }
 
 /// How an entry is changed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum How {
+#[derive(Debug)]
+pub enum How<'b> {
     /// Translations through the old entry are gone on every CPU before this returns.
     Direct,
-    /// The flush may be left to the gather's.
-    Lazy,
+    /// The flush may be left to [`Arch::leave_lazy`] of this batch, before the table's lock is dropped, or to the gather's.
+    Lazy(&'b mut TlbBatch),
 }
 
 /// What an access of a program comes to.
@@ -177,6 +181,8 @@ pub trait Arch: Sized + Send + Sync + 'static {
     const TASK_SIZE: u64;
     /// Hardware walks these tables.
     const WALKED: bool;
+    /// The class of the walks that the processors report.
+    const WALKER: Class = Class::W1;
     /// A page may be freed as soon as its entry is gone, since that took the translations with it or they are flushed
     /// before anything else uses the space (`MMU_GATHER_NO_GATHER`).
     const NO_GATHER: bool;
@@ -194,8 +200,8 @@ pub trait Arch: Sized + Send + Sync + 'static {
 
     /// Makes the kernel's own tables, for at most `max_mms` spaces.
     fn boot(memory: &Memory, max_mms: u32) -> Result<Self::Machine>;
-    /// Names the space whose top table is `pgd`; `index` is unique among living spaces and below `max_mms`.
-    fn context(k: &Kernel<Self>, pgd: Paddr, index: u32) -> Result<Self::Context>;
+    /// Names the space `mm` whose top table is `pgd`. The slot of `mm` is unique among living spaces and below `max_mms`.
+    fn context(k: &Kernel<Self>, mm: Kva, pgd: Paddr) -> Result<Self::Context>;
     /// The space is gone: nothing of it is cached any more.
     fn forget(k: &Kernel<Self>, context: &Self::Context) -> Result<()> {
         let _ = (k, context);
@@ -229,7 +235,12 @@ pub trait Arch: Sized + Send + Sync + 'static {
     // How translations are taken away.
 
     /// Changes an entry under its table's lock; returns the old one.
-    fn ptep_xchg(k: &Kernel<Self>, mm: &Mm<Self>, va: Vaddr, pte: Paddr, new: u64, how: How) -> Result<u64>;
+    fn ptep_xchg(k: &Kernel<Self>, mm: &Mm<Self>, va: Vaddr, pte: Paddr, new: u64, how: How<'_>) -> Result<u64>;
+    /// `arch_leave_lazy_mmu_mode`: flushes what is in the batch, before the table's lock is dropped.
+    fn leave_lazy(k: &Kernel<Self>, mm: &Mm<Self>, batch: &mut TlbBatch) -> Result<()> {
+        let _ = (k, mm, batch);
+        Ok(())
+    }
     /// Stores an entry where there is none, or changes software bits only.
     fn set_pte(k: &Kernel<Self>, pte: Paddr, new: u64) -> Result<()>;
     /// Notes that a table of this space was unhooked: the next flush covers what caches upper levels too.

@@ -1,6 +1,6 @@
 //! Every sound scheme on every geometry under random operations and random schedules: nobody complains, nothing is left.
 
-use crate::arch::{Arch, Radix, S390x};
+use crate::arch::{Arch, Radix, S390x, Sparc64};
 use crate::buddy::{Failures, Gfp};
 use crate::testing::run_controlled;
 use crate::*;
@@ -34,7 +34,7 @@ fn touch<A: Arch>(mm: &Mm<A>, cpu: u32, va: Vaddr) {
     let k = mm.kernel();
     for _ in 0..8 {
         let _ = k.cpus().unpark(cpu);
-        let r = k.cpus().translate(cpu, va, Access::Store);
+        let r = A::translate(k, cpu, va, Access::Store);
         k.cpus().park(cpu);
         match r {
             Err(racewalk_walk::WalkStop::Fault(f)) => {
@@ -162,6 +162,11 @@ fn s390x() {
 #[test]
 fn radix_64k() {
     sound::<Radix<16>>(40);
+}
+
+#[test]
+fn sparc64() {
+    sound::<Sparc64>(60);
 }
 
 #[test]
