@@ -78,6 +78,7 @@ impl Kernel<Sparc64> {
             return Ok(());
         }
         let space = mm.context();
+        let flushes: Vec<u64> = stale.iter().map(|s| self.flush_begins(mm.kva(), Some(s.va))).collect();
         for s in stale {
             self.stats.flush_page.bump();
             let (at, tag) = space.entry(s.va);
@@ -86,6 +87,9 @@ impl Kernel<Sparc64> {
         point("demap");
         let demaps: Vec<_> = stale.iter().map(|s| space.demap(Some(s.va))).collect();
         self.cpus.cross_demap(&demaps);
+        for (s, flush) in stale.iter().zip(flushes) {
+            self.flush_ends(mm.kva(), Some(s.va), flush);
+        }
         self.sanitizer().map_or(Ok(()), |_| stale.iter().try_for_each(|s| self.check_tsb(space, s)))
     }
 
