@@ -16,6 +16,8 @@ pub struct Stale {
     pub pte: Paddr,
     /// What it was.
     pub old: u64,
+    /// Under a hashed page table: the slot of its HPTE.
+    pub slot: u64,
 }
 
 /// Entries whose translations have not been flushed yet.

@@ -5,7 +5,7 @@ pub(crate) mod ppc64;
 pub(crate) mod s390x;
 pub(crate) mod sparc64;
 
-pub use ppc64::Radix;
+pub use ppc64::{Hpt, Radix};
 pub use s390x::S390x;
 pub use sparc64::Sparc64;
 
@@ -188,6 +188,8 @@ pub trait Arch: Sized + Send + Sync + 'static {
     const NO_GATHER: bool;
     /// Bytes of a fragment of a page of PTE tables, where tables share pages: the table and what belongs to it.
     const FRAGMENT: u64 = Self::LEVELS[Self::LEVELS.len() - 1].bytes();
+    /// Deposited tables are listed through their first two doublewords (hosted-mm B.5).
+    const DEPOSIT_LIST: bool = true;
     /// The kernel's own tables: what a CPU without a program has loaded, and what names spaces to the hardware.
     type Machine: Debug + Send + Sync;
 
@@ -213,6 +215,13 @@ pub trait Arch: Sized + Send + Sync + 'static {
     fn is_loaded(cpus: &Cpus<Self::Hw>, cpu: u32, context: &Self::Context) -> bool;
     /// What the mm asks of a fault.
     fn fault(fault: &<Self::Hw as Hardware>::Fault) -> FaultInfo;
+
+    /// Software refill before the mm is asked, with the CPU in hosted code and no translation in use: whether the access is to
+    /// be tried again.
+    fn refill(mm: &Mm<Self>, fault: &<Self::Hw as Hardware>::Fault) -> Result<bool> {
+        let _ = (mm, fault);
+        Ok(false)
+    }
 
     /// Translates for a program on `cpu`, which is in guest mode; software refill included.
     fn translate(k: &Kernel<Self>, cpu: u32, va: Vaddr, access: Access) -> Translation<Self> {

@@ -162,7 +162,7 @@ pub(crate) fn of<A: Arch>(scheme: Scheme) -> Result<Box<dyn Frag<A>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::{Radix, S390x, Sparc64};
+    use crate::arch::{Hpt, Radix, S390x, Sparc64};
 
     #[test]
     fn names_parse_and_say_what_is_available() {
@@ -170,6 +170,7 @@ mod tests {
         for s in Scheme::catalogue() {
             assert_eq!(s.name().parse::<Scheme>().unwrap(), s);
             let ppc64 = of::<Radix<16>>(s).is_ok() || of::<Radix<12>>(s).is_ok();
+            assert_eq!(ppc64, of::<Hpt<16>>(s).is_ok() || of::<Hpt<12>>(s).is_ok(), "{s}");
             let code = of::<S390x>(s).is_ok() || ppc64 || of::<Sparc64>(s).is_ok();
             assert_eq!(code, s.available(), "{s}");
         }

@@ -1,6 +1,6 @@
 //! Every sound scheme on every geometry under random operations and random schedules: nobody complains, nothing is left.
 
-use crate::arch::{Arch, Radix, S390x, Sparc64};
+use crate::arch::{Arch, Hpt, Radix, S390x, Sparc64};
 use crate::buddy::{Failures, Gfp};
 use crate::testing::run_controlled;
 use crate::*;
@@ -162,6 +162,16 @@ fn s390x() {
 #[test]
 fn radix_64k() {
     sound::<Radix<16>>(40);
+}
+
+#[test]
+fn hash_64k() {
+    sound::<Hpt<16>>(40);
+}
+
+#[test]
+fn hash_4k() {
+    sound::<Hpt<12>>(40);
 }
 
 #[test]

@@ -1,8 +1,10 @@
-//! Power (Book3S, 64 bits). Radix trees, which hardware walks, with pages of 4K and 64K (hosted-mm E).
+//! Power (Book3S, 64 bits). Radix trees, which hardware walks, with pages of 4K and 64K (hosted-mm E); and [`hash`].
 
+pub mod hash;
 mod pte;
 mod tlb;
 
+pub use hash::Hpt;
 pub use pte::Pte;
 
 use super::{Arch, FaultInfo, How, Level, Need};

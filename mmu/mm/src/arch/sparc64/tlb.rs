@@ -43,7 +43,7 @@ impl Kernel<Sparc64> {
         self.ram.store_u64(pte, new)?;
         // What is not valid was never entered.
         if Pte::from_raw(old).valid() {
-            let stale = Stale { va, pte, old };
+            let stale = Stale { va, pte, old, slot: 0 };
             match how {
                 How::Direct => self.flush_stale(mm, &[stale])?,
                 How::Lazy(batch) => {
@@ -104,7 +104,7 @@ impl Kernel<Sparc64> {
                 let pte = table.offset(i * 8);
                 let old = self.ram.load_u64(pte)?;
                 if Pte::from_raw(old).valid() {
-                    stale.push(Stale { va: Vaddr(va.0 + (i << Sparc64::PAGE_SHIFT)), pte, old });
+                    stale.push(Stale { va: Vaddr(va.0 + (i << Sparc64::PAGE_SHIFT)), pte, old, slot: 0 });
                 }
             }
         }
