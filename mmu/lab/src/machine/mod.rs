@@ -8,7 +8,7 @@ use crate::scenario::{Geometry, Op, Scenario};
 use crate::target::{Finding, LabError, RunOptions, RunResult, Target};
 use ops::Cpu;
 use racewalk_cpu::Cpus;
-use racewalk_mm::arch::{Arch, Radix, S390x, Sparc64};
+use racewalk_mm::arch::{Arch, Hpt, Radix, S390x, Sparc64};
 use racewalk_mm::sanitizer::{self, invariant};
 use racewalk_mm::{Kernel, Mm, MmError, Scheme};
 use racewalk_ram::{PAGE_SIZE, Paddr, Ram, Vaddr};
@@ -37,7 +37,9 @@ fn knows(geometry: Geometry, scheme: Scheme) -> bool {
         Geometry::Ppc64Radix64k => scheme.runs_on::<Radix<16>>(),
         Geometry::Ppc64Radix4k => scheme.runs_on::<Radix<12>>(),
         Geometry::Sparc64 => scheme.runs_on::<Sparc64>(),
-        Geometry::Ppc64Hash64k | Geometry::Ppc64Hash4k | Geometry::Pae => false,
+        Geometry::Ppc64Hash64k => scheme.runs_on::<Hpt<16>>(),
+        Geometry::Ppc64Hash4k => scheme.runs_on::<Hpt<12>>(),
+        Geometry::Pae => false,
     }
 }
 
@@ -66,6 +68,8 @@ impl Target for Machine {
             Geometry::S390x2k => run::<S390x>(scenario, scheme, policy, options),
             Geometry::Ppc64Radix64k => run::<Radix<16>>(scenario, scheme, policy, options),
             Geometry::Ppc64Radix4k => run::<Radix<12>>(scenario, scheme, policy, options),
+            Geometry::Ppc64Hash64k => run::<Hpt<16>>(scenario, scheme, policy, options),
+            Geometry::Ppc64Hash4k => run::<Hpt<12>>(scenario, scheme, policy, options),
             Geometry::Sparc64 => run::<Sparc64>(scenario, scheme, policy, options),
             other => Err(LabError::NotModelled(format!("geometry {}", other.word()))),
         }
