@@ -153,8 +153,15 @@ fn run<A: Arch>(
     let mms = match setup::make(scenario, &kernel) {
         Ok(mms) => mms,
         Err(e) => {
+            let found = kernel.take_findings();
             kernel.halt();
-            return Err(setup_failed(e));
+            if found.is_empty() {
+                return Err(setup_failed(e));
+            }
+            // It is a finding of every schedule, the empty one included.
+            let outcome = controlled::run(controlled::Config::default(), policy, || {});
+            let findings = found.iter().map(of_error).collect();
+            return Ok(RunResult { outcome, findings, events: Vec::new(), states: Vec::new() });
         }
     };
     let shared = Rc::new(Shared { kernel: kernel.clone(), mms, left: Cell::new(0) });

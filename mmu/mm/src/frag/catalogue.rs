@@ -149,7 +149,13 @@ pub const CATALOGUE: &[Row] = &[
         "F-06: the condition is inverted",
         Selectable,
     ),
-    sound("ppc-jason-side-fixed", "PPC-jason-side", "the same corrected (ours)", Selectable),
+    flawed(
+        "ppc-jason-side-fixed",
+        "PPC-jason-side",
+        "the same corrected (ours), still with one bitmap of pending fragments",
+        "F-06: a late deferral shares the grace period of an earlier one",
+        Selectable,
+    ),
     sound("ppc-nheads", "PPC-nheads", "one rcu_head to a fragment", Selectable),
     flawed(
         "ppc-jason-last-a",
