@@ -2,7 +2,7 @@
 
 use crate::event::CpuEvent;
 use crate::tables::Tables;
-use crate::{Access, Cpus, Pending, Translated};
+use crate::{Access, Cpus, Translated};
 use racewalk_ram::{Paddr, Vaddr};
 use racewalk_sched::{NO_CPU, step, this_cpu, wait_while, wake};
 use racewalk_walk::event::WalkEvent;
@@ -111,13 +111,9 @@ impl Cpus<Sun4u> {
 }
 
 impl<H: Hardware> Cpus<H> {
-    /// The cross call with which SPARC kernels demap on all CPUs (sun4u `xcall_flush_tlb_*`, sun4v `cpu_mondo`): each takes
-    /// it once it has interrupts on, demaps all that is listed, and is waited for. The addresses are for the events.
+    /// The cross call with which SPARC kernels demap on all CPUs (sun4u `xcall_flush_tlb_*`, sun4v `cpu_mondo`).
     pub fn cross_demap(&self, demaps: &[(Option<Vaddr>, Purge)]) {
-        self.ipi_all();
-        let sent = demaps.iter().map(|&(va, purge)| self.post("demap", va, purge));
-        let pending = sent.fold(Pending::default(), Pending::and);
-        self.complete("demap", pending);
+        self.cross_purge("demap", demaps);
     }
 }
 

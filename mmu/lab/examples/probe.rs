@@ -1,10 +1,13 @@
-//! Runs one scenario under one scheme many times: `probe SCENARIO SCHEME RUNS POLICY [show]`.
+//! Runs one scenario under one scheme many times: `probe SCENARIO|FILE SCHEME RUNS POLICY [show]`.
 use racewalk_lab::machine::Machine;
 use racewalk_lab::target::{RunOptions, Target};
 use racewalk_sched::controlled::PolicySpec;
 fn main() {
     let a: Vec<String> = std::env::args().collect();
-    let s = racewalk_lab::library::scenario(&a[1]).unwrap().unwrap();
+    let s = match std::fs::read_to_string(&a[1]) {
+        Ok(text) => racewalk_lab::scenario::Scenario::parse(&a[1], &text).unwrap(),
+        Err(_) => racewalk_lab::library::scenario(&a[1]).unwrap().unwrap(),
+    };
     let n: u64 = a[3].parse().unwrap();
     let spec: PolicySpec = a.get(4).map_or("random", |p| p).parse().unwrap();
     let t = std::time::Instant::now();

@@ -37,11 +37,11 @@ mod retract;
 pub mod sanitizer;
 mod slab;
 pub mod stats;
-pub mod tlb_batch;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod tlb_batch;
 mod uaccess;
 pub mod vma;
 

@@ -34,7 +34,7 @@ impl<'a, A: Arch> IrqOff<'a, A> {
     /// Loads an entry, one step.
     pub(crate) fn load(&self, label: Label, entry: Paddr) -> Result<u64> {
         point(label);
-        let v = self.k.ram.load_u64(entry)?;
+        let v = A::load_entry(self.k, entry)?;
         if let Some((s, id)) = self.scope {
             s.load(id, entry, v)?;
         }
@@ -71,7 +71,7 @@ impl<A: Arch> Mm<A> {
         for i in first..(first + entries).min(pte_level::<A>().entries()) {
             let at = table.offset(i * 8);
             point("pte.load");
-            let raw = k.ram.load_u64(at)?;
+            let raw = A::load_entry(k, at)?;
             rcu.loaded(at, raw)?;
             let pte = A::Pte::from_raw(raw);
             if pte.present() {

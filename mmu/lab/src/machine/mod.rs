@@ -8,7 +8,7 @@ use crate::scenario::{Geometry, Op, Scenario};
 use crate::target::{Finding, LabError, RunOptions, RunResult, Target};
 use ops::Cpu;
 use racewalk_cpu::Cpus;
-use racewalk_mm::arch::{Arch, Hpt, Radix, S390x, Sparc64};
+use racewalk_mm::arch::{Arch, Hpt, Pae, Radix, S390x, Sparc64};
 use racewalk_mm::sanitizer::{self, invariant};
 use racewalk_mm::{Kernel, Mm, MmError, Scheme};
 use racewalk_ram::{PAGE_SIZE, Paddr, Ram, Vaddr};
@@ -39,7 +39,7 @@ fn knows(geometry: Geometry, scheme: Scheme) -> bool {
         Geometry::Sparc64 => scheme.runs_on::<Sparc64>(),
         Geometry::Ppc64Hash64k => scheme.runs_on::<Hpt<16>>(),
         Geometry::Ppc64Hash4k => scheme.runs_on::<Hpt<12>>(),
-        Geometry::Pae => false,
+        Geometry::Pae => scheme.runs_on::<Pae>(),
     }
 }
 
@@ -71,7 +71,7 @@ impl Target for Machine {
             Geometry::Ppc64Hash64k => run::<Hpt<16>>(scenario, scheme, policy, options),
             Geometry::Ppc64Hash4k => run::<Hpt<12>>(scenario, scheme, policy, options),
             Geometry::Sparc64 => run::<Sparc64>(scenario, scheme, policy, options),
-            other => Err(LabError::NotModelled(format!("geometry {}", other.word()))),
+            Geometry::Pae => run::<Pae>(scenario, scheme, policy, options),
         }
     }
 }

@@ -1,10 +1,12 @@
 //! What the hosted mm needs to know of an architecture: geometry of its page tables, entries, and how translations
 //! are taken away. Everything else is written once, generic over [`Arch`].
 
+pub(crate) mod pae;
 pub(crate) mod ppc64;
 pub(crate) mod s390x;
 pub(crate) mod sparc64;
 
+pub use pae::Pae;
 pub use ppc64::{Hpt, Radix};
 pub use s390x::S390x;
 pub use sparc64::Sparc64;
@@ -200,6 +202,19 @@ pub trait Arch: Sized + Send + Sync + 'static {
     /// What an unused entry of level `level` holds.
     fn empty(level: usize) -> u64;
 
+    /// Loads an entry that nobody else changes, or whole.
+    fn peek_entry(k: &Kernel<Self>, at: Paddr) -> Result<u64> {
+        Ok(k.ram.load_u64(at)?)
+    }
+    /// Loads an entry that others may be changing.
+    fn load_entry(k: &Kernel<Self>, at: Paddr) -> Result<u64> {
+        Self::peek_entry(k, at)
+    }
+    /// Stores an entry of an upper table where there is none.
+    fn store_entry(k: &Kernel<Self>, at: Paddr, entry: u64) -> Result<()> {
+        Ok(k.ram.store_u64(at, entry)?)
+    }
+
     /// Makes the kernel's own tables, for at most `max_mms` spaces.
     fn boot(memory: &Memory, max_mms: u32) -> Result<Self::Machine>;
     /// Names the space `mm` whose top table is `pgd`. The slot of `mm` is unique among living spaces and below `max_mms`.
@@ -244,7 +259,14 @@ pub trait Arch: Sized + Send + Sync + 'static {
     // How translations are taken away.
 
     /// Changes an entry under its table's lock; returns the old one.
-    fn ptep_xchg(k: &Kernel<Self>, mm: &Mm<Self>, va: Vaddr, pte: Paddr, new: u64, how: How<'_>) -> Result<u64>;
+    fn ptep_xchg(
+        k: &Kernel<Self>,
+        mm: &Mm<Self>,
+        va: Vaddr,
+        pte: Paddr,
+        new: u64,
+        how: How<'_>,
+    ) -> Result<u64>;
     /// `arch_leave_lazy_mmu_mode`: flushes what is in the batch, before the table's lock is dropped.
     fn leave_lazy(k: &Kernel<Self>, mm: &Mm<Self>, batch: &mut TlbBatch) -> Result<()> {
         let _ = (k, mm, batch);

@@ -228,6 +228,13 @@ pub const CATALOGUE: &[Row] = &[
         "adjust_pte() maps without the lock and takes its own",
         Note("returns if there is no table; arm is not one of the architectures"),
     ),
+    flawed(
+        "gen-torn",
+        "PAE",
+        "gen-defer, entries of two words read one word after the other with nothing to guard it",
+        "a torn entry: half old, half new",
+        Selectable,
+    ),
     sound("gen-defer", "GEN-defer", "one table to a page, call_rcu of page->rcu_head", Selectable),
 ];
 

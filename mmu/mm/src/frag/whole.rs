@@ -22,6 +22,8 @@ pub(super) enum Whole {
         defers: bool,
         /// See [`Frag::rereads`].
         rereads: bool,
+        /// See [`Frag::guards_halves`].
+        guards: bool,
     },
     /// `sparc-quick`: freed tables go to a per-CPU list at once and are handed out from there: no delay for lockless
     /// walkers.
@@ -34,7 +36,7 @@ const QUICK_HIGH: usize = 25;
 impl Whole {
     /// Freed through RCU; with or without a `pte_free_defer`.
     pub(super) fn rcu(defers: bool) -> Whole {
-        Whole::Rcu { defers, rereads: true }
+        Whole::Rcu { defers, rereads: true, guards: true }
     }
     /// Quicklists.
     pub(super) fn quick() -> Whole {
@@ -109,6 +111,10 @@ impl<A: Arch> Frag<A> for Whole {
 
     fn rereads(&self) -> bool {
         !matches!(self, Whole::Rcu { rereads: false, .. })
+    }
+
+    fn guards_halves(&self) -> bool {
+        !matches!(self, Whole::Rcu { guards: false, .. })
     }
 
     fn free_defer(&self, k: &Kernel<A>, mm: &Mm<A>, table: Paddr) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Every sound scheme on every geometry under random operations and random schedules: nobody complains, nothing is left.
 
-use crate::arch::{Arch, Hpt, Radix, S390x, Sparc64};
+use crate::arch::{Arch, Hpt, Pae, Radix, S390x, Sparc64};
 use crate::buddy::{Failures, Gfp};
 use crate::testing::run_controlled;
 use crate::*;
@@ -172,6 +172,11 @@ fn hash_64k() {
 #[test]
 fn hash_4k() {
     sound::<Hpt<12>>(40);
+}
+
+#[test]
+fn pae() {
+    sound::<Pae>(60);
 }
 
 #[test]

@@ -140,7 +140,14 @@ impl<const SHIFT: u32> Arch for Radix<SHIFT> {
         frag::ppc64::of(scheme)
     }
 
-    fn ptep_xchg(k: &Kernel<Self>, mm: &Mm<Self>, va: Vaddr, pte: Paddr, new: u64, how: How<'_>) -> Result<u64> {
+    fn ptep_xchg(
+        k: &Kernel<Self>,
+        mm: &Mm<Self>,
+        va: Vaddr,
+        pte: Paddr,
+        new: u64,
+        how: How<'_>,
+    ) -> Result<u64> {
         k.ptep_xchg_radix(mm, va, pte, new, how)
     }
     fn set_pte(k: &Kernel<Self>, pte: Paddr, new: u64) -> Result<()> {

@@ -65,12 +65,9 @@ impl PteFormat for Pte {
     }
     fn with(self, bits: Soft) -> Pte {
         let mut b = self.0;
-        for (soft, bit) in [
-            (Soft::YOUNG, ACCESSED),
-            (Soft::DIRTY, MODIFIED),
-            (Soft::WRITE, WRITE),
-            (Soft::SPECIAL, SPECIAL),
-        ] {
+        for (soft, bit) in
+            [(Soft::YOUNG, ACCESSED), (Soft::DIRTY, MODIFIED), (Soft::WRITE, WRITE), (Soft::SPECIAL, SPECIAL)]
+        {
             if bits.contains(soft) {
                 b |= bit;
             }

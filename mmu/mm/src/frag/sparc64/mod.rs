@@ -10,7 +10,7 @@ pub(crate) fn of(scheme: Scheme) -> Option<Box<dyn Frag<Sparc64>>> {
         "sparc-conv" => Whole::rcu(true),
         "sparc-rcu" => Whole::rcu(false),
         "sparc-quick" => Whole::quick(),
-        "sparc-late-fill" => Whole::Rcu { defers: true, rereads: false },
+        "sparc-late-fill" => Whole::Rcu { defers: true, rereads: false, guards: true },
         _ => return None,
     }))
 }

@@ -100,7 +100,12 @@ impl<const SHIFT: u32> Kernel<Hpt<SHIFT>> {
                 let pte = table.offset(i * 8);
                 let old = self.ram.load_u64(pte)?;
                 if old & HASHED != 0 {
-                    stale.push(Stale { va: Vaddr(va.0 + (i << SHIFT)), pte, old, slot: self.slot(pte, old)? });
+                    stale.push(Stale {
+                        va: Vaddr(va.0 + (i << SHIFT)),
+                        pte,
+                        old,
+                        slot: self.slot(pte, old)?,
+                    });
                 }
             }
         }
