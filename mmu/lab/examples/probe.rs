@@ -25,7 +25,12 @@ fn main() {
         };
         let after: Vec<u64> = (1..=100).filter_map(first).collect();
         let most = after.iter().max();
-        println!("{} {}: caught from {} of 100 seeds, after {most:?} schedules at most", a[1], a[2], after.len());
+        println!(
+            "{} {}: caught from {} of 100 seeds, after {most:?} schedules at most",
+            a[1],
+            a[2],
+            after.len()
+        );
         return;
     }
     let (mut points, mut found) = (0, 0);
