@@ -267,9 +267,23 @@ impl<H: Hardware> Cpus<H> {
         }
     }
 
+    /// The cross call with which kernels purge on all CPUs where no instruction reaches them: each takes it once it has
+    /// interrupts on, purges all that is listed, and is waited for. The addresses are for the events.
+    pub fn cross_purge(&self, by: &'static str, purges: &[(Option<Vaddr>, Purge)]) {
+        self.ipi_all();
+        let sent = purges.iter().map(|&(va, purge)| self.post(by, va, purge));
+        let pending = sent.fold(Pending::default(), Pending::and);
+        self.complete(by, pending);
+    }
+
     /// Purges on this CPU only.
     pub fn purge_here(&self, purge: &Purge) {
-        if let Some(c) = self.cpus.get(this_cpu() as usize) {
+        self.purge_on(this_cpu(), purge);
+    }
+
+    /// Purges on one CPU, on whose behalf the caller acts.
+    pub fn purge_on(&self, cpu: u32, purge: &Purge) {
+        if let Some(c) = self.cpus.get(cpu as usize) {
             let mut g = c.gate();
             g.seq += 1;
             let gone = g.purge(purge);

@@ -1,6 +1,6 @@
 //! What processors tell an observer.
 
-use racewalk_ram::Vaddr;
+use racewalk_ram::{Paddr, Vaddr};
 use racewalk_walk::event::WalkEvent;
 use racewalk_walk::tlb::Purge;
 use std::fmt;
@@ -31,6 +31,13 @@ pub enum CpuEvent {
         /// With which instruction, by its mnemonic.
         by: &'static str,
     },
+    /// Software refill stored to what hardware looks translations up in: a word of a TSB entry.
+    Store {
+        /// Where.
+        addr: Paddr,
+        /// What.
+        value: u64,
+    },
     /// What names the address space was loaded.
     Load {
         /// Which register, in the architecture's term: an ASCE, a PID, a context.
@@ -49,6 +56,7 @@ impl fmt::Display for CpuEvent {
             CpuEvent::Purge { by, va: Some(va), purge } => write!(f, "{by} {va:#x} {purge}"),
             CpuEvent::Purge { by, va: None, purge } => write!(f, "{by} {purge}"),
             CpuEvent::Purged { by } => write!(f, "{by} complete"),
+            CpuEvent::Store { addr, value } => write!(f, "refill_store {addr:#x} {value:#x}"),
             CpuEvent::Load { register, value } => write!(f, "load_{register} {value:#x}"),
         }
     }

@@ -1,24 +1,33 @@
 //! The port as SPARC has it: misses that trap into kernel code, and demaps that reach the own CPU only.
 
+use crate::event::CpuEvent;
 use crate::tables::Tables;
 use crate::{Access, Cpus, Translated};
 use racewalk_ram::{Paddr, Vaddr};
-use racewalk_sched::step;
+use racewalk_sched::{NO_CPU, step, this_cpu, wait_while, wake};
+use racewalk_walk::event::WalkEvent;
 use racewalk_walk::hardware::Hardware;
+use racewalk_walk::sparc64::sun4u::entry::TagTarget;
 use racewalk_walk::sparc64::sun4u::miss::{self, Kernel, KernelMemory};
 use racewalk_walk::sparc64::{Fault, Leaf, Operand, Reason, Sun4u};
 use racewalk_walk::tlb::Purge;
 use racewalk_walk::{EntryStop, WalkStop};
+use std::sync::atomic::Ordering::SeqCst;
 
 /// The miss handler reaches memory by physical ASIs. It keeps no upper parts of walks.
 impl KernelMemory for Tables<'_, Sun4u> {
     fn store_entry(&self, addr: Paddr, value: u64) -> Result<(), EntryStop> {
         step("miss.store").map_err(|_| EntryStop::Cancelled)?;
-        self.cpus.ram.store_entry(addr, value)
+        self.cpus.ram.store_entry(addr, value)?;
+        self.cpus.emit(self.cpu, || CpuEvent::Store { addr, value });
+        // It may have been a tag's lock.
+        wake(self.cpus.tsb_key(addr));
+        Ok(())
     }
-    fn spin(&self) -> Result<(), EntryStop> {
+    fn spin(&self, tag: Paddr) -> Result<(), EntryStop> {
         step("miss.spin").map_err(|_| EntryStop::Cancelled)?;
-        self.cpus.ram.spin()
+        self.cpus.tsb_unlocked(tag);
+        Ok(())
     }
 }
 
@@ -39,12 +48,46 @@ impl Cpus<Sun4u> {
                 done => return done,
             }
             self.irq_off(cpu);
-            self.enter_kernel(cpu);
+            // A miss of hosted code that accesses user memory is hosted code already.
+            let guest = self.rcu_counter(cpu).load(SeqCst) & 1 == 0;
+            if guest {
+                self.enter_kernel(cpu);
+            }
             let handled = self.miss(cpu, kernel, va, access);
-            self.exit_kernel(cpu);
+            if guest {
+                self.exit_kernel(cpu);
+            }
             self.irq_on(cpu);
             handled?;
         }
+    }
+
+    /// [`user_piece`](Cpus::user_piece) with misses.
+    ///
+    /// # Panics
+    /// If the task holds no CPU.
+    pub fn user_piece_with_misses<R>(
+        &self,
+        kernel: &Kernel,
+        va: Vaddr,
+        access: Access,
+        f: impl FnOnce(Paddr) -> R,
+    ) -> Result<R, WalkStop<Fault>> {
+        let cpu = this_cpu();
+        assert_ne!(cpu, NO_CPU, "a user access by a task that holds no CPU");
+        self.bracket(cpu, || self.translate_with_misses(cpu, kernel, va, access).map(|t| f(t.paddr)))
+    }
+
+    /// What those wait for who find the TSB entry at `tag` locked.
+    fn tsb_key(&self, tag: Paddr) -> usize {
+        (std::ptr::from_ref(self) as usize).wrapping_add(tag.0 as usize).wrapping_add(1)
+    }
+
+    /// Returns when nobody holds the lock of the TSB entry at `tag`.
+    pub fn tsb_unlocked(&self, tag: Paddr) {
+        wait_while(self.tsb_key(tag), "tsb.lock", || {
+            self.ram.load_u64(tag).is_ok_and(|t| t & TagTarget::LINUX_LOCK != 0)
+        });
     }
 
     /// The trap: refills the TLB, or says why not. What a cross call overtook is not entered; the access tries again.
@@ -59,17 +102,18 @@ impl Cpus<Sun4u> {
         let found = miss::refill(&memory, kernel, context.tsb(access), &r, va)?;
         if let Some(entry) = miss::enter(&r, va, &found) {
             self.enter(cpu, va, access, entry, seq);
+            let (paddr, shift) = (entry.paddr(va), entry.tag.shift);
+            let protected = !entry.leaf.has(Leaf::W);
+            self.emit(cpu, || CpuEvent::Walk(WalkEvent::Done { vaddr: va, paddr, shift, protected }));
         }
         Ok(())
     }
 }
 
 impl<H: Hardware> Cpus<H> {
-    /// The cross call with which SPARC kernels demap on all CPUs (sun4u `xcall_flush_tlb_*`, sun4v `cpu_mondo`): each takes
-    /// it once it has interrupts on, demaps, and is waited for.
-    pub fn cross_demap(&self, va: Option<Vaddr>, purge: Purge) {
-        self.ipi_all();
-        self.purge("demap", va, purge);
+    /// The cross call with which SPARC kernels demap on all CPUs (sun4u `xcall_flush_tlb_*`, sun4v `cpu_mondo`).
+    pub fn cross_demap(&self, demaps: &[(Option<Vaddr>, Purge)]) {
+        self.cross_purge("demap", demaps);
     }
 }
 
@@ -80,7 +124,7 @@ mod tests {
     use racewalk_sched::{controlled, set_this_cpu};
     use racewalk_walk::sparc64::State;
     use racewalk_walk::sparc64::sun4u::Context;
-    use racewalk_walk::sparc64::sun4u::entry::{TagAccess, TagTarget, Tte};
+    use racewalk_walk::sparc64::sun4u::entry::{TagAccess, Tte};
     use racewalk_walk::sparc64::sun4u::geometry::{PGD_SHIFT, PMD_SHIFT, PUD_SHIFT, Tsb, index};
     use racewalk_walk::sparc64::sun4u::walk::space;
     use racewalk_walk::tlb::Spaces;
@@ -91,7 +135,8 @@ mod tests {
     const PTES: u64 = 0x2_6000;
     const FRAME: u64 = 0x77_2000;
     const CONTEXT: u16 = 5;
-    const KERNEL: Kernel = Kernel { pgd: Paddr(0x2_0000), huge_tsb: None };
+    const LINUX: Kernel = Kernel { pgd: Paddr(0x2_0000), huge_tsb: None, recheck: false };
+    const KERNEL: Kernel = Kernel { recheck: true, ..LINUX };
 
     fn machine(n: u32) -> Arc<Cpus<Sun4u>> {
         let ram = Arc::new(Ram::new(16 << 20).unwrap());
@@ -139,9 +184,9 @@ mod tests {
         m.park(0);
     }
 
-    /// CPU 0 unmaps and reuses the frame. A first cross call waits for handlers that may have read the old entry and will
-    /// fill the TSB with it; then the TSB entry goes, then the TLBs'. Each may be left out.
-    fn reused(seed: u64, quiesce: bool, tsb: bool, demap: bool) -> bool {
+    /// CPU 0 unmaps and reuses the frame: the TSB entry goes, then the TLBs'. Each may be left out. Without rechecks in the
+    /// handler a first cross call (`quiesce`) waits for those that have read the old entry and will fill the TSB with it.
+    fn reused(seed: u64, kernel: Kernel, quiesce: bool, tsb: bool, demap: bool) -> bool {
         let bad = std::rc::Rc::new(std::cell::Cell::new(false));
         let seen = bad.clone();
         let out = controlled::run(Default::default(), &mut controlled::Random::new(seed), move || {
@@ -151,15 +196,17 @@ mod tests {
                 set_this_cpu(0);
                 a.ram.store_u64(Paddr(PTES + index(13, VA) * 8), 0).unwrap();
                 if quiesce {
-                    a.cross_demap(Some(VA), page());
+                    a.cross_demap(&[(Some(VA), page())]);
                 }
                 if tsb {
+                    racewalk_sched::point("tsb");
+                    a.tsb_unlocked(tsb_entry());
                     let tag = a.ram.load_u64(tsb_entry()).unwrap();
                     a.ram.cas_u64(tsb_entry(), tag, TagTarget::LINUX_INVALID).unwrap();
                 }
                 racewalk_sched::point("demap");
                 if demap {
-                    a.cross_demap(Some(VA), page());
+                    a.cross_demap(&[(Some(VA), page())]);
                 }
                 racewalk_sched::point("reuse");
                 a.ram.store_u64(Paddr(FRAME), 0xdead).unwrap();
@@ -168,7 +215,7 @@ mod tests {
                 set_this_cpu(1);
                 let _ = b.unpark(1);
                 for _ in 0..4 {
-                    if let Ok(t) = b.translate_with_misses(1, &KERNEL, VA, Access::Load) {
+                    if let Ok(t) = b.translate_with_misses(1, &kernel, VA, Access::Load) {
                         racewalk_sched::point("use");
                         seen.set(seen.get() | (b.ram.load_u64(t.paddr).unwrap() == 0xdead));
                     }
@@ -183,8 +230,10 @@ mod tests {
 
     #[test]
     fn an_unmapped_page_is_gone_from_tsb_and_tlbs() {
-        assert!((0..400).all(|s| !reused(s, true, true, true)));
-        assert!((0..400).any(|s| reused(s, true, true, false)), "a TLB entry stays");
-        assert!((0..400).any(|s| reused(s, true, false, true)), "the TSB refills the TLB");
+        assert!((0..400).all(|s| !reused(s, LINUX, true, true, true)));
+        assert!((0..400).all(|s| !reused(s, KERNEL, false, true, true)));
+        assert!((0..400).any(|s| reused(s, LINUX, false, true, true)), "a stale entry is entered late");
+        assert!((0..400).any(|s| reused(s, KERNEL, false, true, false)), "a TLB entry stays");
+        assert!((0..400).any(|s| reused(s, KERNEL, false, false, true)), "the TSB refills the TLB");
     }
 }

@@ -1,15 +1,38 @@
-//! Runs one scenario under one scheme many times: `probe SCENARIO SCHEME RUNS POLICY [show]`.
+//! Runs one scenario under one scheme many times: `probe SCENARIO|FILE SCHEME RUNS POLICY [show]`; with `seeds`, up to RUNS
+//! times from each of a hundred seeds, until the first finding.
 use racewalk_lab::machine::Machine;
 use racewalk_lab::target::{RunOptions, Target};
 use racewalk_sched::controlled::PolicySpec;
 fn main() {
     let a: Vec<String> = std::env::args().collect();
-    let s = racewalk_lab::library::scenario(&a[1]).unwrap().unwrap();
+    let s = match std::fs::read_to_string(&a[1]) {
+        Ok(text) => racewalk_lab::scenario::Scenario::parse(&a[1], &text).unwrap(),
+        Err(_) => racewalk_lab::library::scenario(&a[1]).unwrap().unwrap(),
+    };
     let n: u64 = a[3].parse().unwrap();
     let spec: PolicySpec = a.get(4).map_or("random", |p| p).parse().unwrap();
     let t = std::time::Instant::now();
     let mut o = RunOptions::default();
     o.states = false;
+    if a.get(5).is_some_and(|x| x == "seeds") {
+        let first = |seed| {
+            let mut runs = spec.runs(seed);
+            (1..=n).find(|_| {
+                let r = Machine.run(&s, &a[2], runs.policy().unwrap(), &o).unwrap();
+                runs.ran(&r.outcome);
+                !r.findings.is_empty()
+            })
+        };
+        let after: Vec<u64> = (1..=100).filter_map(first).collect();
+        let most = after.iter().max();
+        println!(
+            "{} {}: caught from {} of 100 seeds, after {most:?} schedules at most",
+            a[1],
+            a[2],
+            after.len()
+        );
+        return;
+    }
     let (mut points, mut found) = (0, 0);
     let mut runs = spec.runs(1);
     let mut count = 0;

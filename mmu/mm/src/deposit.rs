@@ -2,7 +2,7 @@
 //! that others take to pages of tables (F-22).
 
 use crate::arch::Arch;
-use crate::error::Result;
+use crate::error::{Errno, MmError, Result};
 use crate::layout;
 use crate::mm::Mm;
 use crate::page::{FrameKind, flag, word};
@@ -15,6 +15,11 @@ impl<A: Arch> Mm<A> {
     /// Makes a table and deposits it with the PMD table of `va`: the list runs through the first two doublewords of the
     /// tables; its head is the PMD page's `pmd_huge_pte`.
     pub fn deposit_table(&self, va: Vaddr) -> Result<()> {
+        if !A::DEPOSIT_LIST {
+            // Linux keeps a slot for it behind the PMD there, and HPTE slots in the table.
+            let what = format!("deposited tables on {}", A::NAME);
+            return Err(MmError::NotModelled { what, errno: Errno::ENOSYS });
+        }
         let _space = self.mmap_read();
         let k = self.kernel();
         k.note((|| {

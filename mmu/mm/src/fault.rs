@@ -65,6 +65,14 @@ impl<A: Arch> Mm<A> {
     /// Resolves a fault of a program in this space, or says which signal it gets. A fault that another CPU has
     /// resolved meanwhile is no fault.
     pub fn handle_fault(&self, fault: &<A::Hw as Hardware>::Fault) -> Result<(), Signal> {
+        match self.kernel().note(A::refill(self, fault)) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(e) => {
+                let (number, addr) = (signo::SIGKILL, A::fault(fault).vaddr.0);
+                return Err(Signal { number, code: 0, addr, why: e.to_string() });
+            }
+        }
         let info = A::fault(fault);
         if info.corrupt {
             self.kernel()

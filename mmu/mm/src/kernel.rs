@@ -102,6 +102,8 @@ pub struct Ledger {
     pub upper_pages: u64,
     /// Batches of tables that wait for a grace period.
     pub batches: u64,
+    /// Pages of TSBs.
+    pub tsb_pages: u64,
     /// Address spaces.
     pub mms: u64,
 }
@@ -267,6 +269,7 @@ impl<A: Arch> Kernel<A> {
             pte_pages: in_use(FrameKind::PteTables),
             upper_pages: in_use(FrameKind::UpperTable),
             batches: in_use(FrameKind::TableBatch),
+            tsb_pages: in_use(FrameKind::Tsb),
             mms: self.kmem.slab.live() as u64,
         }
     }
@@ -296,6 +299,7 @@ impl<A: Arch<Machine: Clone>> Kernel<A> {
 fn format<A: Arch>() -> Format {
     Format {
         walked: A::WALKED,
+        walker: A::WALKER,
         levels: A::LEVELS.len(),
         next_table: A::next_table,
         clear: |level, entry| {

@@ -7,7 +7,8 @@
 //!
 //! References such as "hosted-mm B.2" are to the project's facts reference on Linux's mm.
 //!
-//! Not modelled so far: four- and five-level tables of s390x, fork, huge pages,
+//! Software refill of translations is here too, where an architecture has it. Not modelled so far: four- and five-level
+//! tables of s390x, fork, huge pages,
 //! reclaim, and storage keys.
 #![forbid(unsafe_code)]
 
@@ -44,6 +45,7 @@ pub mod stats;
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod tlb_batch;
 mod uaccess;
 pub mod vma;
 

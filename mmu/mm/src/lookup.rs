@@ -10,10 +10,10 @@ use crate::mutant::Step;
 use crate::pgtable::{pmd_level, pte_level};
 use crate::sanitizer::{Class, Sanitizer};
 use racewalk_ram::{Paddr, Pfn, Vaddr};
-use racewalk_sched::{point, this_cpu};
+use racewalk_sched::{Label, point, this_cpu};
 
 /// Interrupts are off on this CPU, and a walk is under way.
-struct IrqOff<'a, A: Arch> {
+pub(crate) struct IrqOff<'a, A: Arch> {
     k: &'a Kernel<A>,
     cpu: u32,
     off: bool,
@@ -22,7 +22,7 @@ struct IrqOff<'a, A: Arch> {
 }
 
 impl<'a, A: Arch> IrqOff<'a, A> {
-    fn new(k: &'a Kernel<A>, class: Class) -> Self {
+    pub(crate) fn new(k: &'a Kernel<A>, class: Class) -> Self {
         point("irq.off");
         let cpu = this_cpu();
         let off = k.takes(Step::GupIrqOff);
@@ -33,14 +33,16 @@ impl<'a, A: Arch> IrqOff<'a, A> {
         let scope = k.sanitizer().map(|s| (s, s.state().enter(class)));
         IrqOff { k, cpu, off, _since: k.holds.begin(Held::IrqOff), scope }
     }
-    fn hold(&self, table: Paddr) {
+    /// A pointer to `table` was loaded.
+    pub(crate) fn hold(&self, table: Paddr) {
         if let Some((s, id)) = self.scope {
             s.state().hold(id, table);
         }
     }
-    fn load(&self, entry: Paddr) -> Result<u64> {
-        point("gup.load");
-        let v = self.k.ram.load_u64(entry)?;
+    /// Loads an entry, one step.
+    pub(crate) fn load(&self, label: Label, entry: Paddr) -> Result<u64> {
+        point(label);
+        let v = A::load_entry(self.k, entry)?;
         if let Some((s, id)) = self.scope {
             s.load(id, entry, v)?;
         }
@@ -80,7 +82,7 @@ impl<A: Arch> Mm<A> {
         for i in first..(first + entries).min(pte_level::<A>().entries()) {
             let at = table.offset(i * 8);
             point("pte.load");
-            let raw = k.ram.load_u64(at)?;
+            let raw = A::load_entry(k, at)?;
             rcu.loaded(at, raw)?;
             let pte = A::Pte::from_raw(raw);
             if pte.present() {
@@ -115,13 +117,13 @@ impl<A: Arch> Mm<A> {
         let mut table = self.pgd();
         let mut entry = table.offset(A::LEVELS[0].offset(va));
         for level in 0..=pmd_level::<A>() {
-            let v = w.load(entry)?;
+            let v = w.load("gup.load", entry)?;
             let Some(next) = A::next_table(level, v) else { return Ok(None) };
             w.hold(next);
             table = next;
             if level == pmd_level::<A>() {
                 let at = table.offset(pte_level::<A>().offset(va));
-                let pte = A::Pte::from_raw(w.load(at)?);
+                let pte = A::Pte::from_raw(w.load("gup.load", at)?);
                 if !pte.present() || !pte.valid() || pte.special() {
                     return Ok(None);
                 }
@@ -131,7 +133,7 @@ impl<A: Arch> Mm<A> {
                     return Ok(None);
                 }
                 // Both must be what they were, or the reference is to the wrong frame.
-                if w.load(entry)? != v || A::Pte::from_raw(w.load(at)?) != pte {
+                if w.load("gup.load", entry)? != v || A::Pte::from_raw(w.load("gup.load", at)?) != pte {
                     drop(w);
                     k.put_page(page)?;
                     return Ok(None);

@@ -90,6 +90,17 @@ impl<A: Arch> Kernel<A> {
         self.kmem.list_init(Kva(kva.0 + mmw::PGTABLE_LIST as u64 * 8))?;
         self.frag.mm_init(self, kva)?;
         let pgd = self.upper_alloc(0, kva)?;
+        let context = match A::context(self, kva, pgd) {
+            Ok(c) => c,
+            Err(e) => {
+                if let Some(s) = self.sanitizer() {
+                    s.give(pgd, Give::Now)?;
+                }
+                self.upper_free(0, pgd)?;
+                self.frag.mm_exit(self, kva)?;
+                return Err(e);
+            }
+        };
         // Below the stack: room for its limit and the guard gap, at least 128 MiB.
         let gap = (self.config.stack_limit + crate::vma::STACK_GUARD_GAP).max(128 << 20);
         let in_page = self.page_size() - 1;
@@ -100,7 +111,7 @@ impl<A: Arch> Kernel<A> {
             kernel: self.clone(),
             kva,
             pgd,
-            context: A::context(self, pgd, crate::layout::slot(kva))?,
+            context,
             space: RwLock::new(space),
             linked: RwLock::new(Linked::default()),
             exited: AtomicBool::new(false),

@@ -70,10 +70,12 @@ pub enum FrameKind {
     UpperTable = 5,
     /// A batch of tables that wait for a grace period.
     TableBatch = 6,
+    /// What software fills for the hardware to find translations in: a TSB.
+    Tsb = 7,
 }
 
 /// How many kinds there are.
-pub(crate) const KINDS: usize = 7;
+pub(crate) const KINDS: usize = 8;
 
 impl FrameKind {
     pub(crate) const ALL: [FrameKind; KINDS] = [
@@ -84,6 +86,7 @@ impl FrameKind {
         FrameKind::PteTables,
         FrameKind::UpperTable,
         FrameKind::TableBatch,
+        FrameKind::Tsb,
     ];
 
     fn from_word(owner: u64) -> FrameKind {

@@ -12,6 +12,7 @@ use crate::mutant::Step;
 use crate::page::{FrameKind, flag, word};
 use crate::rcu::RcuReader;
 use crate::sanitizer::{Class, Give, What};
+use crate::tlb_batch::TlbBatch;
 use crate::vma::Vma;
 use racewalk_ram::{Kva, Paddr, Pfn, Vaddr};
 use racewalk_sched::point;
@@ -20,6 +21,12 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 /// The level whose entries point to PTE tables.
 pub(crate) const fn pmd_level<A: Arch>() -> usize {
     A::LEVELS.len() - 2
+}
+
+/// Bytes that a table whose entries point to PTE tables covers.
+const fn above<A: Arch>() -> u64 {
+    let pmd = A::LEVELS[pmd_level::<A>()];
+    pmd.span() << pmd.bits
 }
 
 /// The PTE table's level.
@@ -47,14 +54,14 @@ impl<A: Arch> PteLock<'_, A> {
     /// The entry.
     pub(crate) fn load(&self) -> Result<A::Pte> {
         point("pte.load");
-        let raw = self.k.ram.load_u64(self.pte)?;
+        let raw = A::peek_entry(self.k, self.pte)?;
         self.rcu.loaded(self.pte, raw)?;
         Ok(A::Pte::from_raw(raw))
     }
     /// The same without a scheduling point, unseen by the sanitizer: for entries behind the first, which change only
     /// under this lock.
     fn peek(&self) -> Result<A::Pte> {
-        Ok(A::Pte::from_raw(self.k.ram.load_u64(self.pte)?))
+        Ok(A::Pte::from_raw(A::peek_entry(self.k, self.pte)?))
     }
     /// Whether another table has the same lock (the other half of the page).
     fn shares_lock(&self, page: Pfn) -> bool {
@@ -123,7 +130,7 @@ impl<A: Arch> Kernel<A> {
 
     pub(crate) fn load_pte(&self, pte: Paddr) -> Result<A::Pte> {
         point("pte.load");
-        Ok(A::Pte::from_raw(self.ram.load_u64(pte)?))
+        Ok(A::Pte::from_raw(A::load_entry(self, pte)?))
     }
 
     /// Loads an entry of a table above the PTE tables.
@@ -132,7 +139,7 @@ impl<A: Arch> Kernel<A> {
         if let Some(s) = self.sanitizer() {
             s.touch(entry)?;
         }
-        Ok(self.ram.load_u64(entry)?)
+        A::load_entry(self, entry)
     }
 
     /// Notes that `entry` of level `level` points to `table` now, for `va` among others.
@@ -194,7 +201,7 @@ impl<A: Arch> Kernel<A> {
             let there = A::next_table(level, self.load_entry(entry)?);
             if there.is_none() {
                 point("upper.populate");
-                self.ram.store_u64(entry, A::table_entry(level, table))?;
+                A::store_entry(self, entry, A::table_entry(level, table))?;
                 self.hooked(level, table, entry, va)?;
             }
             Ok(there)
@@ -227,7 +234,7 @@ impl<A: Arch> Kernel<A> {
                 return Ok(false);
             }
             point("pmd.populate");
-            self.ram.store_u64(pmd, A::table_entry(pmd_level::<A>(), table))?;
+            A::store_entry(self, pmd, A::table_entry(pmd_level::<A>(), table))?;
             self.hooked(pmd_level::<A>(), table, pmd, va)?;
             Ok(true)
         })??;
@@ -277,7 +284,7 @@ impl<A: Arch> Kernel<A> {
         end: u64,
         mut f: impl FnMut(Paddr, u64, u64) -> Result<()>,
     ) -> Result<()> {
-        let (segment, above) = (A::LEVELS[pmd_level::<A>()].span(), A::LEVELS[pmd_level::<A>() - 1].span());
+        let (segment, above) = (A::LEVELS[pmd_level::<A>()].span(), above::<A>());
         let mut a = start;
         while a < end {
             match self.pmd_offset(mm, Vaddr(a))? {
@@ -298,10 +305,12 @@ impl<A: Arch> Kernel<A> {
             let mut a = from;
             while a < to {
                 let Some(mut l) = self.pte_map_lock(pmd, Vaddr(a))? else { return Ok(()) };
+                let mut batch = TlbBatch::default();
                 l.load()?;
                 while a < to && !g.is_full() {
                     if !l.peek()?.none() {
-                        let old = self.ptep_xchg(mm, Vaddr(a), l.pte, A::Pte::EMPTY, How::Lazy)?;
+                        let how = How::Lazy(&mut batch);
+                        let old = self.ptep_xchg(mm, Vaddr(a), l.pte, A::Pte::EMPTY, how)?;
                         if old.present() && !old.special() {
                             self.remove_rmap(mm, old.frame())?;
                             g.remove_page(old.frame())?;
@@ -310,6 +319,7 @@ impl<A: Arch> Kernel<A> {
                     a += self.page_size();
                     l.pte = l.pte.offset(8);
                 }
+                A::leave_lazy(self, mm, &mut batch)?;
                 drop(l);
                 if g.is_full() {
                     g.flush()?;
@@ -370,24 +380,25 @@ impl<A: Arch> Kernel<A> {
     pub(crate) fn change_protection(&self, mm: &Mm<A>, vma: &Vma, start: u64, end: u64) -> Result<()> {
         self.each_segment(mm, start, end, |pmd, from, to| {
             let Some(mut l) = self.pte_map_lock(pmd, Vaddr(from))? else { return Ok(()) };
+            let mut batch = TlbBatch::default();
             for a in (from..to).step_by(1 << A::PAGE_SHIFT) {
                 let old = l.load()?;
                 if old.present() {
                     let new = old.modify(vma.prot, vma.is_shared());
                     if new != old {
-                        self.ptep_xchg(mm, Vaddr(a), l.pte, new, How::Lazy)?;
+                        self.ptep_xchg(mm, Vaddr(a), l.pte, new, How::Lazy(&mut batch))?;
                     }
                 }
                 l.pte = l.pte.offset(8);
             }
-            Ok(())
+            A::leave_lazy(self, mm, &mut batch)
         })
     }
 
     /// Moves the entries of `len` bytes from `old` to `new`, which has none. Entries whose new table cannot be had
     /// stay; the error says so after as many as possible were moved.
     pub(crate) fn move_page_tables(&self, mm: &Mm<A>, old: u64, new: u64, len: u64) -> Result<()> {
-        let (segment, above) = (A::LEVELS[pmd_level::<A>()].span(), A::LEVELS[pmd_level::<A>() - 1].span());
+        let (segment, above) = (A::LEVELS[pmd_level::<A>()].span(), above::<A>());
         let mut at = 0;
         while at < len {
             let Some(from_pmd) = self.pmd_offset(mm, Vaddr(old + at))? else {
@@ -443,7 +454,7 @@ impl<A: Arch> Kernel<A> {
         va: Vaddr,
         pte: Paddr,
         new: A::Pte,
-        how: How,
+        how: How<'_>,
     ) -> Result<A::Pte> {
         if let Some(s) = self.sanitizer() {
             s.store(pte, new.raw())?;
@@ -470,7 +481,7 @@ impl<A: Arch> Kernel<A> {
             point("pte.load");
             // Under the lock no entry changes: one look at all of them.
             for i in 0..pte_level::<A>().entries() {
-                if !A::Pte::from_raw(self.ram.load_u64(table.offset(i * 8))?).none() {
+                if !A::Pte::from_raw(A::peek_entry(self, table.offset(i * 8))?).none() {
                     return Ok(None);
                 }
             }

@@ -43,6 +43,10 @@ macro_rules! stats {
 stats! {
     /// Bytes of page tables now: frames that hold any, whether or not all of each frame is in use.
     table_bytes,
+    /// Entries put into the hashed page table.
+    hpte_inserted,
+    /// Entries taken out of it to make room.
+    hpte_evicted,
     /// PTE tables handed out.
     tables_allocated,
     /// Of those, halves that had been used before in the same page.

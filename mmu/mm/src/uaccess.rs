@@ -39,6 +39,7 @@ impl<A: Arch> Mm<A> {
             let fault = if cpu < k.cpus.count() && A::is_loaded(&k.cpus, cpu, self.context()) {
                 match A::user_piece(k, Vaddr(va), access, &mut f) {
                     Ok(r) => return Ok(r?),
+                    Err(WalkStop::Fault(fault)) if k.note(A::refill(self, &fault))? => continue,
                     Err(WalkStop::Fault(fault)) => A::fault(&fault),
                     // The next scheduling point unwinds.
                     Err(WalkStop::Cancelled) => continue,

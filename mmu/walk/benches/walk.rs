@@ -204,7 +204,7 @@ mod sun4u {
             set(pmd.offset(n / 4 * 8), table.0);
             set(table.offset(n % 4 * 8), tte(n));
         }
-        (Kernel { pgd: PGD, huge_tsb: None }, Request::user(Access::Load, 5))
+        (Kernel { pgd: PGD, ..Kernel::default() }, Request::user(Access::Load, 5))
     }
 
     fn refills(b: Bencher, base: u64, shifts: [u32; 3]) {

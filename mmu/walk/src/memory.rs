@@ -36,7 +36,7 @@ impl KernelMemory for Ram {
     fn store_entry(&self, addr: Paddr, value: u64) -> Result<(), EntryStop> {
         self.store_u64(addr, value).map_err(outside)
     }
-    fn spin(&self) -> Result<(), EntryStop> {
+    fn spin(&self, _tag: Paddr) -> Result<(), EntryStop> {
         std::hint::spin_loop();
         Ok(())
     }

@@ -13,6 +13,7 @@ use racewalk_linux::system::{Options, System};
 use racewalk_mm::Variant;
 use racewalk_mm::cost::{Cost, Kind};
 use racewalk_sched::controlled::{Random, Stay};
+use racewalk_walk::tlb::config::TlbConfig;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -117,7 +118,7 @@ fn watched(args: &cli::Cost, v: Variant) -> anyhow::Result<Result<(Column, u8), 
         memory: args.mem,
         mode: args.engine,
         scheme: v,
-        tlb: 9:use racewalk_walk::tlb::config::TlbConfig;
+        tlb: TlbConfig::infinite(),
         sanitize: true,
         measure: true,
         speculate: false,

@@ -7,7 +7,7 @@ use crate::scenario::{Geometry, Op, Verb};
 use crate::target::{Finding, LabError, RunOptions};
 use crate::workload;
 use racewalk_cpu::SpeculativeWalker;
-use racewalk_mm::arch::{Arch, Radix, S390x};
+use racewalk_mm::arch::{Arch, Hpt, Pae, Radix, S390x, Sparc64};
 use racewalk_mm::{Failures, Gfp, Kernel, MmError, Variant};
 use racewalk_sched::controlled::Rng;
 use racewalk_sched::{NO_CPU, set_this_cpu};
@@ -60,7 +60,10 @@ impl Free {
             Geometry::S390x2k => run::<S390x>(self),
             Geometry::Ppc64Radix64k => run::<Radix<16>>(self),
             Geometry::Ppc64Radix4k => run::<Radix<12>>(self),
-            other => Err(LabError::NotModelled(format!("geometry {}", other.word()))),
+            Geometry::Ppc64Hash64k => run::<Hpt<16>>(self),
+            Geometry::Ppc64Hash4k => run::<Hpt<12>>(self),
+            Geometry::Sparc64 => run::<Sparc64>(self),
+            Geometry::Pae => run::<Pae>(self),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::scenario::{Geometry, Op, Scenario};
 use crate::target::{Finding, LabError, RunOptions, RunResult, Target};
 use ops::Cpu;
 use racewalk_cpu::Cpus;
-use racewalk_mm::arch::{Arch, Radix, S390x};
+use racewalk_mm::arch::{Arch, Hpt, Pae, Radix, S390x, Sparc64};
 use racewalk_mm::sanitizer::{self, invariant};
 use racewalk_mm::{Kernel, Measure, Mm, MmError, Scheme, Variant};
 use racewalk_ram::{PAGE_SIZE, Paddr, Ram, Vaddr};
@@ -39,7 +39,10 @@ fn knows(geometry: Geometry, scheme: Scheme) -> bool {
         Geometry::S390x2k => scheme.runs_on::<S390x>(),
         Geometry::Ppc64Radix64k => scheme.runs_on::<Radix<16>>(),
         Geometry::Ppc64Radix4k => scheme.runs_on::<Radix<12>>(),
-        Geometry::Ppc64Hash64k | Geometry::Ppc64Hash4k | Geometry::Sparc64 | Geometry::Pae => false,
+        Geometry::Sparc64 => scheme.runs_on::<Sparc64>(),
+        Geometry::Ppc64Hash64k => scheme.runs_on::<Hpt<16>>(),
+        Geometry::Ppc64Hash4k => scheme.runs_on::<Hpt<12>>(),
+        Geometry::Pae => scheme.runs_on::<Pae>(),
     }
 }
 
@@ -69,7 +72,10 @@ impl Target for Machine {
             Geometry::S390x2k => run::<S390x>(scenario, variant, policy, options),
             Geometry::Ppc64Radix64k => run::<Radix<16>>(scenario, variant, policy, options),
             Geometry::Ppc64Radix4k => run::<Radix<12>>(scenario, variant, policy, options),
-            other => Err(LabError::NotModelled(format!("geometry {}", other.word()))),
+            Geometry::Ppc64Hash64k => run::<Hpt<16>>(scenario, variant, policy, options),
+            Geometry::Ppc64Hash4k => run::<Hpt<12>>(scenario, variant, policy, options),
+            Geometry::Sparc64 => run::<Sparc64>(scenario, variant, policy, options),
+            Geometry::Pae => run::<Pae>(scenario, variant, policy, options),
         }
     }
 }
@@ -161,8 +167,21 @@ fn run<A: Arch>(
     let mms = match setup::make(scenario, &kernel) {
         Ok(mms) => mms,
         Err(e) => {
+            let found = kernel.take_findings();
             kernel.halt();
-            return Err(setup_failed(e));
+            if found.is_empty() {
+                return Err(setup_failed(e));
+            }
+            // It is a finding of every schedule, the empty one included.
+            let outcome = controlled::run(controlled::Config::default(), policy, || {});
+            let findings = found.iter().map(of_error).collect();
+            return Ok(RunResult {
+                outcome,
+                findings,
+                events: Vec::new(),
+                states: Vec::new(),
+                counters: Vec::new(),
+            });
         }
     };
     let shared = Arc::new(Shared { kernel: kernel.clone(), mms, left: AtomicUsize::new(0) });

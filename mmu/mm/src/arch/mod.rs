@@ -1,20 +1,26 @@
 //! What the hosted mm needs to know of an architecture: geometry of its page tables, entries, and how translations
 //! are taken away. Everything else is written once, generic over [`Arch`].
 
+pub(crate) mod pae;
 pub(crate) mod ppc64;
 pub(crate) mod s390x;
+pub(crate) mod sparc64;
 
-pub use ppc64::Radix;
+pub use pae::Pae;
+pub use ppc64::{Hpt, Radix};
 pub use s390x::S390x;
+pub use sparc64::Sparc64;
 
 use crate::error::Result;
 use crate::frag::{Frag, Scheme};
 use crate::kernel::Kernel;
 use crate::memory::Memory;
 use crate::mm::Mm;
+use crate::sanitizer::Class;
+use crate::tlb_batch::TlbBatch;
 use crate::vma::Prot;
 use racewalk_cpu::{Access, Cpus, Translated};
-use racewalk_ram::{Paddr, Pfn, Vaddr};
+use racewalk_ram::{Kva, Paddr, Pfn, Vaddr};
 use racewalk_walk::WalkStop;
 use racewalk_walk::hardware::Hardware;
 use std::fmt::Debug;
@@ -143,12 +149,12 @@ pub struct FaultInfo {
 }
 
 /// How an entry is changed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum How {
+#[derive(Debug)]
+pub enum How<'b> {
     /// Translations through the old entry are gone on every CPU before this returns.
     Direct,
-    /// The flush may be left to the gather's.
-    Lazy,
+    /// The flush may be left to [`Arch::leave_lazy`] of this batch, before the table's lock is dropped, or to the gather's.
+    Lazy(&'b mut TlbBatch),
 }
 
 /// What an access of a program comes to.
@@ -177,11 +183,15 @@ pub trait Arch: Sized + Send + Sync + 'static {
     const TASK_SIZE: u64;
     /// Hardware walks these tables.
     const WALKED: bool;
+    /// The class of the walks that the processors report.
+    const WALKER: Class = Class::W1;
     /// A page may be freed as soon as its entry is gone, since that took the translations with it or they are flushed
     /// before anything else uses the space (`MMU_GATHER_NO_GATHER`).
     const NO_GATHER: bool;
     /// Bytes of a fragment of a page of PTE tables, where tables share pages: the table and what belongs to it.
     const FRAGMENT: u64 = Self::LEVELS[Self::LEVELS.len() - 1].bytes();
+    /// Deposited tables are listed through their first two doublewords (hosted-mm B.5).
+    const DEPOSIT_LIST: bool = true;
     /// The kernel's own tables: what a CPU without a program has loaded, and what names spaces to the hardware.
     type Machine: Debug + Send + Sync;
 
@@ -192,10 +202,23 @@ pub trait Arch: Sized + Send + Sync + 'static {
     /// What an unused entry of level `level` holds.
     fn empty(level: usize) -> u64;
 
+    /// Loads an entry that nobody else changes, or whole.
+    fn peek_entry(k: &Kernel<Self>, at: Paddr) -> Result<u64> {
+        Ok(k.ram.load_u64(at)?)
+    }
+    /// Loads an entry that others may be changing.
+    fn load_entry(k: &Kernel<Self>, at: Paddr) -> Result<u64> {
+        Self::peek_entry(k, at)
+    }
+    /// Stores an entry of an upper table where there is none.
+    fn store_entry(k: &Kernel<Self>, at: Paddr, entry: u64) -> Result<()> {
+        Ok(k.ram.store_u64(at, entry)?)
+    }
+
     /// Makes the kernel's own tables, for at most `max_mms` spaces.
     fn boot(memory: &Memory, max_mms: u32) -> Result<Self::Machine>;
-    /// Names the space whose top table is `pgd`; `index` is unique among living spaces and below `max_mms`.
-    fn context(k: &Kernel<Self>, pgd: Paddr, index: u32) -> Result<Self::Context>;
+    /// Names the space `mm` whose top table is `pgd`. The slot of `mm` is unique among living spaces and below `max_mms`.
+    fn context(k: &Kernel<Self>, mm: Kva, pgd: Paddr) -> Result<Self::Context>;
     /// The space is gone: nothing of it is cached any more.
     fn forget(k: &Kernel<Self>, context: &Self::Context) -> Result<()> {
         let _ = (k, context);
@@ -207,6 +230,13 @@ pub trait Arch: Sized + Send + Sync + 'static {
     fn is_loaded(cpus: &Cpus<Self::Hw>, cpu: u32, context: &Self::Context) -> bool;
     /// What the mm asks of a fault.
     fn fault(fault: &<Self::Hw as Hardware>::Fault) -> FaultInfo;
+
+    /// Software refill before the mm is asked, with the CPU in hosted code and no translation in use: whether the access is to
+    /// be tried again.
+    fn refill(mm: &Mm<Self>, fault: &<Self::Hw as Hardware>::Fault) -> Result<bool> {
+        let _ = (mm, fault);
+        Ok(false)
+    }
 
     /// Translates for a program on `cpu`, which is in guest mode; software refill included.
     fn translate(k: &Kernel<Self>, cpu: u32, va: Vaddr, access: Access) -> Translation<Self> {
@@ -229,7 +259,19 @@ pub trait Arch: Sized + Send + Sync + 'static {
     // How translations are taken away.
 
     /// Changes an entry under its table's lock; returns the old one.
-    fn ptep_xchg(k: &Kernel<Self>, mm: &Mm<Self>, va: Vaddr, pte: Paddr, new: u64, how: How) -> Result<u64>;
+    fn ptep_xchg(
+        k: &Kernel<Self>,
+        mm: &Mm<Self>,
+        va: Vaddr,
+        pte: Paddr,
+        new: u64,
+        how: How<'_>,
+    ) -> Result<u64>;
+    /// `arch_leave_lazy_mmu_mode`: flushes what is in the batch, before the table's lock is dropped.
+    fn leave_lazy(k: &Kernel<Self>, mm: &Mm<Self>, batch: &mut TlbBatch) -> Result<()> {
+        let _ = (k, mm, batch);
+        Ok(())
+    }
     /// Stores an entry where there is none, or changes software bits only.
     fn set_pte(k: &Kernel<Self>, pte: Paddr, new: u64) -> Result<()>;
     /// Notes that a table of this space was unhooked: the next flush covers what caches upper levels too.

@@ -1,8 +1,10 @@
 //! The axis "fragment and defer": how PTE tables share pages, and what must pass before one is used again.
 
 mod catalogue;
+pub(crate) mod pae;
 pub(crate) mod ppc64;
 pub(crate) mod s390x;
+pub(crate) mod sparc64;
 #[cfg(test)]
 pub(crate) mod template;
 pub(crate) mod whole;
@@ -40,6 +42,15 @@ pub trait Frag<A: Arch>: Send + Sync {
     fn free_defer(&self, k: &Kernel<A>, mm: &Mm<A>, table: Paddr) -> Result<()>;
     /// `__tlb_remove_table`: the batch that `tag` was put on is past its flush and grace period.
     fn remove_table(&self, k: &Kernel<A>, tag: u64) -> Result<()>;
+    /// Whether a software refill reads the entry again once it has locked what it fills (hosted-mm F-29).
+    fn rereads(&self) -> bool {
+        true
+    }
+    /// Whether an entry of two words is read with interrupts off until it is the same twice, and whoever clears it waits for
+    /// such readers (`pmdp_get_lockless_start` and `_sync`, hosted-mm PAE).
+    fn guards_halves(&self) -> bool {
+        true
+    }
     /// A space is made.
     fn mm_init(&self, k: &Kernel<A>, mm: Kva) -> Result<()> {
         let _ = (k, mm);
@@ -162,14 +173,17 @@ pub(crate) fn of<A: Arch>(scheme: Scheme) -> Result<Box<dyn Frag<A>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::{Radix, S390x};
+    use crate::arch::{Hpt, Pae, Radix, S390x, Sparc64};
 
     #[test]
     fn names_parse_and_say_what_is_available() {
         assert_eq!("S390-66".parse::<Scheme>().unwrap(), Scheme::default());
         for s in Scheme::catalogue() {
             assert_eq!(s.name().parse::<Scheme>().unwrap(), s);
-            let code = of::<S390x>(s).is_ok() || of::<Radix<16>>(s).is_ok() || of::<Radix<12>>(s).is_ok();
+            let ppc64 = of::<Radix<16>>(s).is_ok() || of::<Radix<12>>(s).is_ok();
+            assert_eq!(ppc64, of::<Hpt<16>>(s).is_ok() || of::<Hpt<12>>(s).is_ok(), "{s}");
+            let others = of::<Sparc64>(s).is_ok() || of::<Pae>(s).is_ok();
+            let code = of::<S390x>(s).is_ok() || ppc64 || others;
             assert_eq!(code, s.available(), "{s}");
         }
         let e = "s390-99".parse::<Scheme>().unwrap_err().to_string();

@@ -16,9 +16,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How tables of a page of their own are freed.
 #[derive(Debug)]
-enum Whole {
+pub(super) enum Whole {
     /// `gen-defer`, `s390-67`, `sparc-conv`, `sparc-rcu`: through the gather's batch, or `call_rcu` of the table.
-    Rcu,
+    Rcu {
+        /// There is a `pte_free_defer`.
+        defers: bool,
+        /// See [`Frag::rereads`].
+        rereads: bool,
+        /// See [`Frag::guards_halves`].
+        guards: bool,
+    },
     /// `sparc-quick`: freed tables go to a per-CPU list at once and are handed out from there: no delay for lockless
     /// walkers.
     Quick(Mutex<Vec<(u32, Paddr)>>),
@@ -27,11 +34,21 @@ enum Whole {
 /// Most tables that a quicklist keeps before it gives some back.
 const QUICK_HIGH: usize = 25;
 
-/// The code of a scheme of this family.
+impl Whole {
+    /// Freed through RCU; with or without a `pte_free_defer`.
+    pub(super) fn rcu(defers: bool) -> Whole {
+        Whole::Rcu { defers, rereads: true, guards: true }
+    }
+    /// Quicklists.
+    pub(super) fn quick() -> Whole {
+        Whole::Quick(Mutex::default())
+    }
+}
+
+/// The code of a scheme that is not an architecture's own.
 pub(crate) fn of<A: Arch>(scheme: Scheme) -> Option<Box<dyn Frag<A>>> {
     match scheme.name() {
-        "gen-defer" | "s390-67" | "sparc-conv" | "sparc-rcu" => Some(Box::new(Whole::Rcu)),
-        "sparc-quick" => Some(Box::new(Whole::Quick(Mutex::default()))),
+        "gen-defer" | "s390-67" => Some(Box::new(Whole::rcu(true))),
         _ => None,
     }
 }
@@ -84,19 +101,27 @@ impl<A: Arch> Frag<A> for Whole {
     fn free_rcu(&self, k: &Kernel<A>, mm: Kva, table: Paddr, batch: &mut TableBatch<'_, A>) -> Result<()> {
         let page = page_of(k, table)?;
         match self {
-            Whole::Rcu => batch.remove_table(k, page.paddr().0),
+            Whole::Rcu { .. } => batch.remove_table(k, page.paddr().0),
             Whole::Quick(_) => self.free(k, mm, table),
         }
     }
 
     fn defers(&self) -> bool {
-        matches!(self, Whole::Rcu)
+        matches!(self, Whole::Rcu { defers: true, .. })
+    }
+
+    fn rereads(&self) -> bool {
+        !matches!(self, Whole::Rcu { rereads: false, .. })
+    }
+
+    fn guards_halves(&self) -> bool {
+        !matches!(self, Whole::Rcu { guards: false, .. })
     }
 
     fn free_defer(&self, k: &Kernel<A>, mm: &Mm<A>, table: Paddr) -> Result<()> {
         match self {
-            Whole::Rcu if !k.takes(Step::DeferGrace) => release(k, page_of(k, table)?),
-            Whole::Rcu => k.call_rcu(Pages::lru(page_of(k, table)?), RcuFunc::Scheme(0)),
+            Whole::Rcu { .. } if !k.takes(Step::DeferGrace) => release(k, page_of(k, table)?),
+            Whole::Rcu { .. } => k.call_rcu(Pages::lru(page_of(k, table)?), RcuFunc::Scheme(0)),
             Whole::Quick(_) => self.free(k, mm.kva(), table),
         }
     }

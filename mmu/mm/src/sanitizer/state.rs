@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 pub(crate) struct Format {
     /// Hardware walks the tables.
     pub(crate) walked: bool,
+    /// The class of the walks that the processors report: their own, or the trap handler's.
+    pub(crate) walker: Class,
     /// Number of levels.
     pub(crate) levels: usize,
     /// The table that an entry of an upper level points to.
@@ -547,7 +549,7 @@ impl State {
             return self.bad(1, found, at);
         }
         let (level, generation) = (t.level, t.generation);
-        if class == Class::W1 {
+        if class == self.format.walker {
             let next = (level < self.format.levels - 1)
                 .then(|| (self.format.next_table)(level, value))
                 .flatten()
@@ -567,12 +569,13 @@ impl State {
     /// An event of the hardware.
     pub(crate) fn hardware(&mut self, cpu: u32, event: &CpuEvent) -> Check {
         let task = task();
-        let mine = |w: &Walk| w.class == Class::W1 && w.cpu == cpu && w.task == task;
+        let class = self.format.walker;
+        let mine = |w: &Walk| w.class == class && w.cpu == cpu && w.task == task;
         match event {
             CpuEvent::Walk(WalkEvent::Start { .. }) => {
                 self.walks.retain(|w| !mine(w));
-                let began = self.note_of(cpu, What::Enter(Class::W1));
-                let w = Walk { id: began, class: Class::W1, cpu, task, began, holds: Vec::new() };
+                let began = self.note_of(cpu, What::Enter(class));
+                let w = Walk { id: began, class, cpu, task, began, holds: Vec::new() };
                 self.walks.push(w);
             }
             CpuEvent::Walk(WalkEvent::Step { entry_addr, entry, .. }) => {
@@ -584,7 +587,7 @@ impl State {
             CpuEvent::Walk(WalkEvent::Done { .. } | WalkEvent::Fault { .. }) | CpuEvent::Overtaken => {
                 if let Some(i) = self.walks.iter().position(mine) {
                     self.walks.swap_remove(i);
-                    self.note_of(cpu, What::Leave(Class::W1));
+                    self.note_of(cpu, What::Leave(class));
                 }
             }
             CpuEvent::Purge { .. } => {
@@ -593,6 +596,9 @@ impl State {
             CpuEvent::Purged { .. } => {
                 let sent = self.purges.get(&cpu).copied().unwrap_or(0);
                 self.walks.retain(|w| w.class != Class::W1 || w.began > sent);
+            }
+            CpuEvent::Store { addr, value } => {
+                self.note_of(cpu, What::Store { entry: *addr, value: *value });
             }
             CpuEvent::Fill { .. } | CpuEvent::Load { .. } => {}
         }

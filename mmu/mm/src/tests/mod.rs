@@ -3,6 +3,7 @@
 mod calls;
 mod model;
 mod races;
+mod refill;
 mod schemes;
 mod search;
 mod threads;

@@ -6,7 +6,7 @@ use super::geometry::{PDPT_ENTRIES, linear};
 use super::walk::Leaf;
 use crate::Access;
 use crate::tlb::Key;
-use racewalk_ram::{Asid, Vaddr};
+use racewalk_ram::{Asid, Paddr, Vaddr};
 
 /// How the two words of an entry are read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
@@ -18,6 +18,42 @@ pub enum Order {
     HighFirst,
     /// Both by one access, as processors do.
     Whole,
+}
+
+/// Where on the bus the lab's memory lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum Layout {
+    /// From address 0 on.
+    #[default]
+    Flat,
+    /// Even frames from address 0 on, and each odd frame 4 GiB above the even one before it: the high words of entries
+    /// differ though there is little memory, of which 8 GiB fit.
+    Interleaved,
+}
+
+impl Layout {
+    /// The bus address of a byte of memory, as entries have it.
+    #[inline]
+    pub const fn bus(self, memory: Paddr) -> Paddr {
+        match self {
+            Layout::Flat => memory,
+            Layout::Interleaved => {
+                let (frame, inside) = (memory.0 >> 12, memory.0 & 0xfff);
+                Paddr((frame & 1) << 32 | frame >> 1 << 12 | inside)
+            }
+        }
+    }
+    /// Where in memory the byte at a bus address is. Of bits above the 33rd nothing is left out.
+    #[inline]
+    pub const fn memory(self, bus: Paddr) -> Paddr {
+        match self {
+            Layout::Flat => bus,
+            Layout::Interleaved => {
+                let (high, low) = (bus.0 >> 33, bus.0 & 0xffff_ffff);
+                Paddr(high << 33 | (low >> 12 << 1 | bus.0 >> 32 & 1) << 12 | low & 0xfff)
+            }
+        }
+    }
 }
 
 /// The registers of one CPU that steer translation.
@@ -37,6 +73,8 @@ pub struct Context {
     pub pdptes: [Pdpte; PDPT_ENTRIES],
     /// How entries are read.
     pub order: Order,
+    /// Where memory lies.
+    pub layout: Layout,
 }
 
 impl Default for Context {
@@ -49,6 +87,7 @@ impl Default for Context {
             maxphyaddr: 36,
             pdptes: [Pdpte::default(); PDPT_ENTRIES],
             order: Order::default(),
+            layout: Layout::default(),
         }
     }
 }
@@ -95,5 +134,22 @@ impl Context {
     pub(super) fn fault(&self, va: Vaddr, access: Access, reason: Reason) -> Fault {
         let fetch_reported = self.no_execute;
         Fault { vaddr: Vaddr(linear(va)), access, reason, user: self.user, fetch_reported }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seen to fail with the frame's parity dropped.
+    #[test]
+    fn odd_frames_lie_above_4_gib() {
+        let l = Layout::Interleaved;
+        assert_eq!(l.bus(Paddr(0x5123)), Paddr(0x1_0000_2123));
+        for at in [0, 0x1fff, 0x5123, 0x12_3456, 0x1_ffff_ffff] {
+            assert_eq!(l.memory(l.bus(Paddr(at))), Paddr(at));
+        }
+        assert_eq!(l.memory(Paddr(2 << 33 | 5)), Paddr(2 << 33 | 5), "outside");
+        assert_eq!(Layout::Flat.bus(Paddr(0x5123)), Paddr(0x5123));
     }
 }

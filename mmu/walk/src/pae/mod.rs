@@ -11,7 +11,7 @@ pub mod invalidate;
 pub mod names;
 pub mod walk;
 
-pub use context::{Context, Order};
+pub use context::{Context, Layout, Order};
 pub use entry::{Pde, Pdpte, Pte};
 pub use fault::{Fault, Reason};
 pub use hardware::Pae;

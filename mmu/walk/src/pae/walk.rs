@@ -118,7 +118,7 @@ impl<M: TableMemory> Walk<'_, M> {
             return self.fault(Reason::NotPresent);
         }
         // 2. The directory entry.
-        let at = pdpte.table().offset(pde_index(va) * 8);
+        let at = c.layout.memory(pdpte.table()).offset(pde_index(va) * 8);
         let pde = Pde(self.entry(1, "page-directory", at)?);
         if pde.0 & P == 0 {
             return self.fault(Reason::NotPresent);
@@ -141,7 +141,7 @@ impl<M: TableMemory> Walk<'_, M> {
     /// 3. The page table.
     #[inline]
     fn table(&self, pde: Pde, rights: u64) -> Result<Option<Translation>, Stop> {
-        let at = pde.table().offset(pte_index(self.va) * 8);
+        let at = self.c.layout.memory(pde.table()).offset(pte_index(self.va) * 8);
         let pte = Pte(self.entry(0, "page-table", at)?);
         if pte.0 & P == 0 {
             return self.fault(Reason::NotPresent);
@@ -178,7 +178,7 @@ impl<M: TableMemory> Walk<'_, M> {
         }
         leaf.dirty |= store;
         let inside = (1u64 << shift) - 1;
-        let paddr = Paddr(entry & frame | self.va.0 & inside);
+        let paddr = c.layout.memory(Paddr(entry & frame | self.va.0 & inside));
         Ok(Some(Translation { paddr, shift, global: c.global_pages && entry & G != 0, from: at, leaf }))
     }
 }

@@ -188,7 +188,8 @@ impl Case {
         let va = Vaddr(self.va);
         let register = |n: usize| Tsb(TSBS[n] | self.configs[n] & 0x3_e007 | self.configs[n] >> 8 & 0x1000);
         let c = sun4u::Context { state: self.state, instruction_tsb: register(0), data_tsb: register(1) };
-        let kernel = Kernel { pgd: Paddr(TABLES[0]), huge_tsb: self.huge_tsb.then(|| Tsb(TSBS[2])) };
+        let huge_tsb = self.huge_tsb.then(|| Tsb(TSBS[2]));
+        let kernel = Kernel { pgd: Paddr(TABLES[0]), huge_tsb, recheck: false };
         let tag = TagAccess::new(va, 0);
         // A tag that differs is what most accesses find in the TSB.
         for (n, at) in

@@ -1,18 +1,21 @@
-//! Power (Book3S, 64 bits). Radix trees, which hardware walks, with pages of 4K and 64K (hosted-mm E).
+//! Power (Book3S, 64 bits). Radix trees, which hardware walks, with pages of 4K and 64K (hosted-mm E); and [`hash`].
 
+pub mod hash;
 mod pte;
 mod tlb;
 
+pub use hash::Hpt;
 pub use pte::Pte;
 
 use super::{Arch, FaultInfo, How, Level, Need};
 use crate::error::Result;
 use crate::frag::{self, Frag, Scheme};
 use crate::kernel::Kernel;
+use crate::layout;
 use crate::memory::Memory;
 use crate::mm::{Mm, mmw};
 use racewalk_cpu::{Access, Cpus};
-use racewalk_ram::{Paddr, Vaddr};
+use racewalk_ram::{Kva, Paddr, Vaddr};
 use racewalk_walk::ppc64::radix::entry::{ENTRY_16, Entry, PartitionEntry, Root};
 use racewalk_walk::ppc64::{Context, Fault, Radix as Hw, Reason};
 use std::sync::atomic::Ordering::SeqCst;
@@ -95,9 +98,9 @@ impl<const SHIFT: u32> Arch for Radix<SHIFT> {
         Ok(Machine { partitions, processes })
     }
 
-    fn context(k: &Kernel<Self>, pgd: Paddr, index: u32) -> Result<Pid> {
+    fn context(k: &Kernel<Self>, mm: Kva, pgd: Paddr) -> Result<Pid> {
         // 0 is the kernel's.
-        let pid = index as u64 + 1;
+        let pid = layout::slot(mm) as u64 + 1;
         let entry = k.machine.processes.offset(pid * ENTRY_16);
         k.ram.store_u64(entry, Root::new(pgd.0, TREE_BITS, ROOT_BITS).0)?;
         Ok(Pid { pid, partitions: k.machine.partitions })
@@ -137,7 +140,14 @@ impl<const SHIFT: u32> Arch for Radix<SHIFT> {
         frag::ppc64::of(scheme)
     }
 
-    fn ptep_xchg(k: &Kernel<Self>, mm: &Mm<Self>, va: Vaddr, pte: Paddr, new: u64, how: How) -> Result<u64> {
+    fn ptep_xchg(
+        k: &Kernel<Self>,
+        mm: &Mm<Self>,
+        va: Vaddr,
+        pte: Paddr,
+        new: u64,
+        how: How<'_>,
+    ) -> Result<u64> {
         k.ptep_xchg_radix(mm, va, pte, new, how)
     }
     fn set_pte(k: &Kernel<Self>, pte: Paddr, new: u64) -> Result<()> {

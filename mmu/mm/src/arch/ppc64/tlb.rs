@@ -68,7 +68,7 @@ impl<const SHIFT: u32> Kernel<Radix<SHIFT>> {
         va: Vaddr,
         pte: Paddr,
         new: u64,
-        how: How,
+        how: How<'_>,
     ) -> Result<u64> {
         point("pte.xchg");
         let mut old = self.ram.load_u64(pte)?;
@@ -81,7 +81,7 @@ impl<const SHIFT: u32> Kernel<Radix<SHIFT>> {
         if <Radix<SHIFT> as Arch>::Pte::from_raw(old).valid() {
             match how {
                 How::Direct => self.flush_page(mm, va)?,
-                How::Lazy => {
+                How::Lazy(_) => {
                     mm.words()?[mmw::FLUSH_MM].fetch_or(PAGES, SeqCst);
                     self.stats.flush_lazy.bump();
                 }

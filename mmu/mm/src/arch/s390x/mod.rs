@@ -13,7 +13,7 @@ use crate::kernel::Kernel;
 use crate::memory::Memory;
 use crate::mm::{Mm, mmw};
 use racewalk_cpu::{Access, Cpus};
-use racewalk_ram::{Paddr, Vaddr};
+use racewalk_ram::{Kva, Paddr, Vaddr};
 use racewalk_walk::s390x::entry::TableType;
 use racewalk_walk::s390x::geometry::{REGION_3_SHIFT, SEGMENT_SHIFT};
 use racewalk_walk::s390x::{Asce, Fault, Reason, Rte, S390x as Hw, Ste};
@@ -71,7 +71,7 @@ impl Arch for S390x {
     fn boot(memory: &Memory, _max_mms: u32) -> Result<Paddr> {
         memory.kernel_table(Self::LEVELS[REGION_3].bytes(), Self::empty(REGION_3))
     }
-    fn context(_k: &Kernel, pgd: Paddr, _index: u32) -> Result<Asce> {
+    fn context(_k: &Kernel, _mm: Kva, pgd: Paddr) -> Result<Asce> {
         // User spaces are private: no low-address protection.
         Ok(Asce(Asce::new(pgd, TableType::Region3, 3).0 | Asce::P))
     }
@@ -97,10 +97,10 @@ impl Arch for S390x {
         frag::s390x::of(scheme)
     }
 
-    fn ptep_xchg(k: &Kernel, mm: &Mm, va: Vaddr, pte: Paddr, new: u64, how: How) -> Result<u64> {
+    fn ptep_xchg(k: &Kernel, mm: &Mm, va: Vaddr, pte: Paddr, new: u64, how: How<'_>) -> Result<u64> {
         match how {
             How::Direct => k.pte_xchg_direct(mm, va, pte, new),
-            How::Lazy => k.pte_xchg_lazy(mm, va, pte, new),
+            How::Lazy(_) => k.pte_xchg_lazy(mm, va, pte, new),
         }
     }
     fn set_pte(k: &Kernel, pte: Paddr, new: u64) -> Result<()> {

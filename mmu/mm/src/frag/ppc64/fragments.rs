@@ -91,7 +91,10 @@ pub(super) fn alloc<A: Arch>(k: &Kernel<A>, mm: Kva, begin: Begin<A>) -> Result<
         return Ok(Paddr(at));
     }
     let page = k.table_page(mm)?;
-    begin(k, page, 1)?;
+    if let Err(e) = begin(k, page, 1) {
+        release(k, page)?;
+        return Err(e);
+    }
     if pieces::<A>() > 1 {
         // Somebody else may have made a page meanwhile: then this one is used for one table only.
         lockword::lock(lock, "page_table_lock")?;

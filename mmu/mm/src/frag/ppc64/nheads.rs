@@ -23,7 +23,14 @@ pub(super) struct NHeads;
 /// Bytes of a head.
 const HEAD: u64 = 16;
 
+/// The heads come with the page, before the cursor points into it: others use its fragments from then on.
 fn begin<A: Arch>(k: &Kernel<A>, page: Pfn, n: u64) -> Result<()> {
+    let named = k.kmem.pages.word(page, word::MAPPING)?;
+    if named.load(SeqCst) == 0 {
+        let heads = k.alloc(0, Gfp::Kernel, FrameKind::TableBatch, "heads of page tables")?;
+        k.kmem.pages.word(heads, word::MAPPING)?.store(page.paddr().0, SeqCst);
+        named.store(heads.paddr().0, SeqCst);
+    }
     set(k, page, n, "pte_fragment_alloc")
 }
 
@@ -47,23 +54,7 @@ impl NHeads {
 
 impl<A: Arch> Frag<A> for NHeads {
     fn alloc(&self, k: &Kernel<A>, mm: Kva) -> Result<Paddr> {
-        let table = alloc(k, mm, begin)?;
-        if piece::<A>(table) == 0 {
-            let page = k.kmem.pages.at(table)?;
-            let made = k.alloc(0, Gfp::Kernel, FrameKind::TableBatch, "heads of page tables");
-            let heads = match made {
-                Ok(h) => h,
-                Err(e) => {
-                    // The fragments behind this one are used with the page of the next one.
-                    rest(k, mm)?;
-                    release(k, page)?;
-                    return Err(e);
-                }
-            };
-            k.kmem.pages.word(page, word::MAPPING)?.store(heads.paddr().0, SeqCst);
-            k.kmem.pages.word(heads, word::MAPPING)?.store(page.paddr().0, SeqCst);
-        }
-        Ok(table)
+        alloc(k, mm, begin)
     }
 
     fn free(&self, k: &Kernel<A>, _mm: Kva, table: Paddr) -> Result<()> {

@@ -21,8 +21,9 @@ pub trait KernelMemory: TableMemory {
     /// Stores a doubleword.
     fn store_entry(&self, addr: Paddr, value: u64) -> Result<(), EntryStop>;
 
-    /// Another CPU holds the lock of a TSB entry: waits a little. Stops the walk where nobody could ever release it.
-    fn spin(&self) -> Result<(), EntryStop>;
+    /// Another CPU holds the lock of the TSB entry at `tag`: waits a little. Stops the walk where nobody could ever release
+    /// it.
+    fn spin(&self, tag: Paddr) -> Result<(), EntryStop>;
 }
 
 impl KernelMemory for Tables {
@@ -31,7 +32,7 @@ impl KernelMemory for Tables {
         self.set(addr.0, value);
         Ok(())
     }
-    fn spin(&self) -> Result<(), EntryStop> {
+    fn spin(&self, _tag: Paddr) -> Result<(), EntryStop> {
         Err(EntryStop::Cancelled)
     }
 }
@@ -43,6 +44,10 @@ pub struct Kernel {
     pub pgd: Paddr,
     /// The TSB of huge pages, once there is one.
     pub huge_tsb: Option<Tsb>,
+    /// The entry of the page tables is read again under the lock of the TSB entry that it fills, and one that has changed is
+    /// not entered. Linux 6.12 does not (hosted-mm F-29): whoever clears the entry and flushes the TSB between the load and
+    /// the lock finds nothing to flush, and the stale TTE is entered afterwards.
+    pub recheck: bool,
 }
 
 /// What the handler found and stores to Data In.
@@ -142,22 +147,35 @@ impl<M: KernelMemory> Handler<'_, M> {
         {
             return Ok(found);
         }
-        let (found, huge) = self.tables(kernel.pgd)?;
-        // Linux allocates a missing TSB of huge pages here; without one the TLB is filled alone.
-        if let Some(at) = if huge { huge_pointer } else { Some(pointer) }
-            && let Err(stop) = self.fill(at, tag, found.tte)
-        {
-            return self.stopped(stop);
+        loop {
+            let (found, huge) = self.tables(kernel.pgd)?;
+            // Linux allocates a missing TSB of huge pages here; without one the TLB is filled alone.
+            let Some(at) = (if huge { huge_pointer } else { Some(pointer) }) else { return Ok(found) };
+            // Half of a huge page is a bit of the address.
+            let same = if huge { !HUGE_HALF } else { !0 };
+            let source = kernel.recheck.then_some((found, same));
+            match self.fill(at, tag, found.tte, source) {
+                Ok(true) => return Ok(found),
+                // The tables have changed.
+                Ok(false) => {}
+                Err(stop) => return self.stopped(stop),
+            }
         }
-        Ok(found)
     }
 
-    /// Enters a TTE into a TSB: locks the tag, stores the data, then the tag, which unlocks.
-    fn fill(&self, at: Paddr, tag: TagTarget, tte: Tte) -> Result<(), EntryStop> {
+    /// Enters a TTE into a TSB: locks the tag, stores the data, then the tag, which unlocks. With `source` only if the page
+    /// tables still have it, but for bits that are not the same, under the lock; says whether they have.
+    fn fill(
+        &self,
+        at: Paddr,
+        tag: TagTarget,
+        tte: Tte,
+        source: Option<(Refill, u64)>,
+    ) -> Result<bool, EntryStop> {
         loop {
             let old = self.memory.load_entry(at)?;
             if old & TagTarget::LINUX_LOCK != 0 {
-                self.memory.spin()?;
+                self.memory.spin(at)?;
                 continue;
             }
             // Linux swaps the tag's upper word only; a change of the lower one under it merely makes this try again.
@@ -165,8 +183,16 @@ impl<M: KernelMemory> Handler<'_, M> {
                 break;
             }
         }
+        if let Some((source, same)) = source {
+            let now = self.memory.load_entry(source.from)?;
+            if (now ^ source.tte.0) & same != 0 {
+                self.memory.store_entry(at, TagTarget::LINUX_INVALID)?;
+                return Ok(false);
+            }
+        }
         self.memory.store_entry(at.offset(8), tte.0)?;
-        self.memory.store_entry(at, tag.0)
+        self.memory.store_entry(at, tag.0)?;
+        Ok(true)
     }
 }
 
@@ -256,7 +282,7 @@ mod tests {
             t.set(TSB.0 + i * 8, 0);
             t.set(0x11_0000 + i * 8, 0);
         }
-        let kernel = Kernel { pgd: Paddr(0x2_0000), huge_tsb: None };
+        let kernel = Kernel { pgd: Paddr(0x2_0000), ..Kernel::default() };
         (t, kernel, Request::user(Access::Load, 5))
     }
 
