@@ -1,8 +1,8 @@
 //! Every sound scheme on every geometry under random operations and random schedules: nobody complains, nothing is left.
 //! `RACEWALK_SCHEME_SEEDS` is the number of schedules for each scheme.
 //!
-//! Seen to fail on sparc64 with the TSB flushed after the cross call, on the hashed page table with a busy PTE changed all the
-//! same, on pae with entries read by halves and no guard.
+//! Seen to fail on the hashed page table with a busy PTE changed all the same, on pae with entries read by halves and no
+//! guard. A translation that stays in a TLB after its flush (invariant 12) is not seen.
 
 use crate::arch::{Arch, Hpt, Pae, Radix, S390x, Sparc64};
 use crate::buddy::{Failures, Gfp};
