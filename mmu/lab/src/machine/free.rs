@@ -2,7 +2,7 @@
 //! thread, and one for RCU.
 
 use super::ops::Cpu;
-use super::{Shared, boot, keep, knows, memory, of_error, rcu, setup, size, teardown};
+use super::{Shared, boot, keep, knows, memory, of_error, rcu, setup, teardown};
 use crate::scenario::{Geometry, Op, Verb};
 use crate::target::{Finding, LabError, RunOptions};
 use crate::workload;
@@ -70,15 +70,14 @@ impl Free {
 
 /// Mms of a run.
 const MMS: usize = 2;
+/// Pages of memory.
+const FREE_PAGES: u64 = 512;
 /// Operations between two looks at the clock.
 const BURST: u32 = 16;
 
 fn run<A: Arch>(f: &Free) -> Result<Freed, LabError> {
     let failed =
         |e: MmError| LabError::Setup { scenario: "a random workload".into(), problem: e.to_string() };
-    let ram = memory(size::<A>()).map_err(failed)?;
-    let kernel = boot::<A>(&ram, f.variant, f.cpus, &RunOptions { states: false, ..RunOptions::default() })
-        .map_err(failed)?;
     // Two mms, mapped and loaded as the workloads have them.
     let mut scenario = workload::scenario(f.seed, f.geometry, f.cpus);
     scenario.cpus = f.cpus;
@@ -86,6 +85,9 @@ fn run<A: Arch>(f: &Free) -> Result<Freed, LabError> {
     scenario.mms.resize(MMS, first);
     scenario.programs.clear();
     scenario.failures.clear();
+    let ram = memory(FREE_PAGES << A::PAGE_SHIFT).map_err(failed)?;
+    let kernel = boot::<A>(&ram, f.variant, f.cpus, &RunOptions { states: false, ..RunOptions::default() })
+        .map_err(failed)?;
     let mms = setup::make(&scenario, &kernel).map_err(failed)?;
     kernel.set_failures(Failures::Chance { num: 1, den: 8, seed: f.seed, only: Some(Gfp::Nowait) });
     let shared = Arc::new(Shared { kernel: kernel.clone(), mms, left: AtomicUsize::new(f.cpus as usize) });

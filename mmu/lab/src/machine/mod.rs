@@ -131,9 +131,16 @@ fn page<A: Arch>(n: u32, page: u32) -> Vaddr {
     Vaddr(segment::<A>(n).0 + ((page as u64) << A::PAGE_SHIFT))
 }
 
-/// Memory that the scenarios fit in: 200 pages and the upper tables.
-fn size<A: Arch>() -> u64 {
-    ((256u64 << A::PAGE_SHIFT) + (1 << 20)).next_multiple_of(1 << 20)
+/// Memory that a scenario fits in: what its set-up touches, what its operations may, and tables. Few sizes, so that
+/// memories are used again; small ones, since every run has new records for all of it.
+fn size<A: Arch>(scenario: &Scenario) -> u64 {
+    let span = |s: crate::scenario::Span| (s.1 - s.0) as u64;
+    let setup = scenario.mms.iter().flat_map(|m| &m.setup);
+    let touched: u64 = setup.map(|s| span(s.segments) * (1 + s.pages.map_or(0, span))).sum();
+    let ops = scenario.programs.iter().flat_map(|p| &p.ops);
+    let more: u64 = ops.map(|o| 2 + o.place.as_ref().and_then(|p| p.pages).map_or(0, span)).sum();
+    let pages = (80 + touched + more).next_power_of_two();
+    (pages << A::PAGE_SHIFT).next_multiple_of(1 << 20)
 }
 
 /// A machine with a sanitizer that watches it.
@@ -162,7 +169,7 @@ fn run<A: Arch>(
 ) -> Result<RunResult, LabError> {
     let setup_failed =
         |e: MmError| LabError::Setup { scenario: scenario.name.clone(), problem: e.to_string() };
-    let ram = memory(size::<A>()).map_err(setup_failed)?;
+    let ram = memory(size::<A>(scenario)).map_err(setup_failed)?;
     let kernel = boot::<A>(&ram, variant, scenario.cpus, options).map_err(setup_failed)?;
     let mms = match setup::make(scenario, &kernel) {
         Ok(mms) => mms,
