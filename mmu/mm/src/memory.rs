@@ -209,6 +209,17 @@ impl Memory {
         Ok(page.paddr())
     }
 
+    /// Exchanges a doubleword of memory; returns the old one.
+    pub(crate) fn xchg_u64(&self, at: Paddr, new: u64) -> Result<u64> {
+        let mut old = self.ram.load_u64(at)?;
+        loop {
+            match self.ram.cas_u64(at, old, new)? {
+                seen if seen == old => return Ok(old),
+                seen => old = seen,
+            }
+        }
+    }
+
     /// Fills `len` bytes of a table that nobody can reach yet with `entry`.
     pub(crate) fn fill_table(&self, at: Paddr, len: u64, entry: u64) -> Result<()> {
         Ok(self.ram.fill_u64(at, entry, len / 8)?)

@@ -489,7 +489,7 @@ impl<A: Arch> Kernel<A> {
             self.unhooked(table, pmd)?;
             match self.takes(Step::CollapseFlush) {
                 true => A::collapse_flush(self, mm, pmd, Vaddr(start))?,
-                false => self.ram.store_u64(pmd, A::empty(pmd_level::<A>()))?,
+                false => A::store_entry(self, pmd, A::empty(pmd_level::<A>()))?,
             }
             Ok(Some(table))
         })??;

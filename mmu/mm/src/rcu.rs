@@ -229,9 +229,7 @@ impl<A: Arch> Kernel<A> {
     pub fn check_balance(&self, what: &str) {
         let depth = atomic_depth();
         if depth != 0 && !self.has_findings() {
-            (0..depth).for_each(|_| {
-                racewalk_sched::atomic_leave();
-            });
+            while racewalk_sched::atomic_leave() {}
             self.report(self.memory().atomic(what, depth));
         }
     }

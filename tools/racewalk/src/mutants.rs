@@ -1,7 +1,7 @@
 //! `racewalk race --mutants`: the sound schemes without one step each. What is switched off must be noticed.
 
 use crate::cli::Race;
-use crate::race::policy_of;
+use crate::race::{policy_of, with_suffix};
 use crate::talk;
 use anyhow::Context;
 use racewalk_lab::campaign::{self, Plan};
@@ -84,17 +84,10 @@ pub fn mutants(args: &Race) -> anyhow::Result<u8> {
     Ok((caught * 10 < MUTANTS.len() * WANTED_OF_TEN) as u8)
 }
 
-/// `PATH`, with the step's name before its extension.
+/// Keeps it, in a file of the step's own.
 fn save(path: &std::path::Path, step: &str, c: &Caught) -> anyhow::Result<()> {
-    let mut name = path.file_stem().unwrap_or_default().to_os_string();
-    name.push(format!("-{step}"));
-    if let Some(e) = path.extension() {
-        name.push(".");
-        name.push(e);
-    }
-    let path = path.with_file_name(name);
-    let small = c.finding.shrink(&Machine)?;
-    let text = small.to_file(0, "")?;
+    let path = with_suffix(path, step);
+    let text = c.finding.shrink(&Machine)?.to_file(0, "")?;
     std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))
 }
 

@@ -227,19 +227,22 @@ pub fn report_finding(args: &Race, found: &Finding, seed: u64, out: &mut String)
     Ok(())
 }
 
+/// `NAME-SUFFIX.EXTENSION`.
+pub fn with_suffix(path: &Path, suffix: &str) -> std::path::PathBuf {
+    let mut name = path.file_stem().unwrap_or_default().to_os_string();
+    name.push(format!("-{suffix}"));
+    if let Some(e) = path.extension() {
+        name.push(".");
+        name.push(e);
+    }
+    path.with_file_name(name)
+}
+
 /// Several schemes save into files of their own.
 fn numbered(path: &Path, scheme: &str, args: &Race) -> std::path::PathBuf {
     match args.scheme.as_deref() {
         Some(s) if s != "all" && !s.contains(',') => path.into(),
-        _ => {
-            let mut name = path.file_stem().unwrap_or_default().to_os_string();
-            name.push(format!("-{scheme}"));
-            if let Some(e) = path.extension() {
-                name.push(".");
-                name.push(e);
-            }
-            path.with_file_name(name)
-        }
+        _ => with_suffix(path, scheme),
     }
 }
 

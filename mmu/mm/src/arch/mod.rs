@@ -128,6 +128,17 @@ pub enum Need {
     Exec,
 }
 
+impl Need {
+    /// What a fault's access would have needed; `no_execute`: it was a fetch, whatever it says.
+    pub(crate) fn of(access: Access, no_execute: bool) -> Need {
+        match access {
+            Access::Fetch => Need::Exec,
+            _ if no_execute => Need::Exec,
+            access => access.into(),
+        }
+    }
+}
+
 impl From<Access> for Need {
     fn from(a: Access) -> Need {
         match a {
@@ -200,7 +211,10 @@ pub trait Arch: Sized + Send + Sync + 'static {
     /// The table that such an entry points to.
     fn next_table(level: usize, entry: u64) -> Option<Paddr>;
     /// What an unused entry of level `level` holds.
-    fn empty(level: usize) -> u64;
+    fn empty(level: usize) -> u64 {
+        let _ = level;
+        0
+    }
 
     /// Loads an entry that nobody else changes, or whole.
     fn peek_entry(k: &Kernel<Self>, at: Paddr) -> Result<u64> {
@@ -273,7 +287,10 @@ pub trait Arch: Sized + Send + Sync + 'static {
         Ok(())
     }
     /// Stores an entry where there is none, or changes software bits only.
-    fn set_pte(k: &Kernel<Self>, pte: Paddr, new: u64) -> Result<()>;
+    fn set_pte(k: &Kernel<Self>, pte: Paddr, new: u64) -> Result<()> {
+        racewalk_sched::point("pte.store");
+        Self::store_entry(k, pte, new)
+    }
     /// Notes that a table of this space was unhooked: the next flush covers what caches upper levels too.
     fn mark_freed_tables(k: &Kernel<Self>, mm: &Mm<Self>) -> Result<()>;
     /// What the end of a gather owes.
@@ -283,7 +300,11 @@ pub trait Arch: Sized + Send + Sync + 'static {
     /// `tlb_table_invalidate`: what must be done before a batch of tables goes to RCU.
     fn table_invalidate(k: &Kernel<Self>, mm: &Mm<Self>) -> Result<()>;
     /// Takes away the entry of an upper table, for `free_pgtables`.
-    fn unhook(k: &Kernel<Self>, mm: &Mm<Self>, entry: Paddr, level: usize, va: Vaddr) -> Result<()>;
+    fn unhook(k: &Kernel<Self>, mm: &Mm<Self>, entry: Paddr, level: usize, va: Vaddr) -> Result<()> {
+        let _ = (mm, va);
+        racewalk_sched::point("pmd.clear");
+        Self::store_entry(k, entry, Self::empty(level))
+    }
     /// `pmdp_collapse_flush`: clears the entry that points to a PTE table; nobody translates through it afterwards.
     fn collapse_flush(k: &Kernel<Self>, mm: &Mm<Self>, pmd: Paddr, va: Vaddr) -> Result<()>;
     /// Attaches `cpu`, which runs the caller, to `next`, or to no space.

@@ -16,7 +16,7 @@ use crate::frag::{self, Frag, Scheme};
 use crate::kernel::Kernel;
 use crate::memory::Memory;
 use crate::mm::{Mm, mmw};
-use racewalk_cpu::{Access, Cpus};
+use racewalk_cpu::Cpus;
 use racewalk_ram::{Kva, Paddr, Vaddr};
 use racewalk_walk::pae::entry::{A, P, RW, US};
 use racewalk_walk::pae::geometry::{PDE_SHIFT, PDPT_ENTRIES, PTE_SHIFT};
@@ -66,9 +66,6 @@ impl Arch for Pae {
     fn next_table(_level: usize, entry: u64) -> Option<Paddr> {
         (entry & P != 0).then(|| from_entry(entry))
     }
-    fn empty(_level: usize) -> u64 {
-        0
-    }
     fn peek_entry(k: &Kernel<Self>, at: Paddr) -> Result<u64> {
         Ok(k.ram.load_u64(at)?.swap_bytes())
     }
@@ -98,11 +95,7 @@ impl Arch for Pae {
     }
 
     fn fault(f: &Fault) -> FaultInfo {
-        let need = match (f.reason, f.access) {
-            (Reason::NoExecute, _) | (_, Access::Fetch) => Need::Exec,
-            (_, Access::Store) => Need::Write,
-            _ => Need::Any,
-        };
+        let need = Need::of(f.access, f.reason == Reason::NoExecute);
         let corrupt = matches!(f.reason, Reason::Reserved | Reason::PointerReserved | Reason::Addressing);
         FaultInfo { vaddr: f.vaddr, need, corrupt }
     }
@@ -120,10 +113,6 @@ impl Arch for Pae {
         how: How<'_>,
     ) -> Result<u64> {
         k.ptep_xchg_pae(mm, va, pte, new, how)
-    }
-    fn set_pte(k: &Kernel<Self>, pte: Paddr, new: u64) -> Result<()> {
-        racewalk_sched::point("pte.store");
-        Self::store_entry(k, pte, new)
     }
     fn mark_freed_tables(_k: &Kernel<Self>, mm: &Mm<Self>) -> Result<()> {
         mm.words()?[mmw::FLUSH_MM].fetch_or(tlb::OWED, SeqCst);

@@ -74,14 +74,7 @@ impl Kernel<Pae> {
         how: How<'_>,
     ) -> Result<u64> {
         point("pte.xchg");
-        let mut old = self.ram.load_u64(pte)?;
-        loop {
-            match self.ram.cas_u64(pte, old, new.swap_bytes())? {
-                seen if seen == old => break,
-                seen => old = seen,
-            }
-        }
-        let old = old.swap_bytes();
+        let old = self.xchg_u64(pte, new.swap_bytes())?.swap_bytes();
         if Pte::from_raw(old).valid() {
             match how {
                 How::Direct => {

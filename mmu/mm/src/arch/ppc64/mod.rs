@@ -14,7 +14,7 @@ use crate::kernel::Kernel;
 use crate::layout;
 use crate::memory::Memory;
 use crate::mm::{Mm, mmw};
-use racewalk_cpu::{Access, Cpus};
+use racewalk_cpu::Cpus;
 use racewalk_ram::{Kva, Paddr, Vaddr};
 use racewalk_walk::ppc64::radix::entry::{ENTRY_16, Entry, PartitionEntry, Root};
 use racewalk_walk::ppc64::{Context, Fault, Radix as Hw, Reason};
@@ -78,9 +78,6 @@ impl<const SHIFT: u32> Arch for Radix<SHIFT> {
         let e = Entry(entry);
         (e.valid() && !e.is_leaf()).then_some(Paddr(entry & Entry::NLB))
     }
-    fn empty(_level: usize) -> u64 {
-        0
-    }
 
     fn boot(memory: &Memory, max_mms: u32) -> Result<Machine> {
         let partitions = memory.kernel_table(4096, 0)?;
@@ -127,11 +124,7 @@ impl<const SHIFT: u32> Arch for Radix<SHIFT> {
     }
 
     fn fault(f: &Fault) -> FaultInfo {
-        let need = match (f.reason, f.access) {
-            (Reason::NoExecute, _) | (_, Access::Fetch) => Need::Exec,
-            (_, Access::Store) => Need::Write,
-            _ => Need::Any,
-        };
+        let need = Need::of(f.access, f.reason == Reason::NoExecute);
         let corrupt = matches!(f.reason, Reason::UnsupportedMmu | Reason::Addressing);
         FaultInfo { vaddr: f.vaddr, need, corrupt }
     }
@@ -150,10 +143,6 @@ impl<const SHIFT: u32> Arch for Radix<SHIFT> {
     ) -> Result<u64> {
         k.ptep_xchg_radix(mm, va, pte, new, how)
     }
-    fn set_pte(k: &Kernel<Self>, pte: Paddr, new: u64) -> Result<()> {
-        racewalk_sched::point("pte.store");
-        Ok(k.ram.store_u64(pte, new)?)
-    }
     fn mark_freed_tables(_k: &Kernel<Self>, mm: &Mm<Self>) -> Result<()> {
         mm.words()?[mmw::FLUSH_MM].fetch_or(tlb::TABLES, SeqCst);
         Ok(())
@@ -166,10 +155,6 @@ impl<const SHIFT: u32> Arch for Radix<SHIFT> {
     }
     fn table_invalidate(k: &Kernel<Self>, mm: &Mm<Self>) -> Result<()> {
         k.flush_owed(mm)
-    }
-    fn unhook(k: &Kernel<Self>, _mm: &Mm<Self>, entry: Paddr, _level: usize, _va: Vaddr) -> Result<()> {
-        racewalk_sched::point("pmd.clear");
-        Ok(k.ram.store_u64(entry, 0)?)
     }
     fn collapse_flush(k: &Kernel<Self>, mm: &Mm<Self>, pmd: Paddr, va: Vaddr) -> Result<()> {
         k.ram.store_u64(pmd, 0)?;

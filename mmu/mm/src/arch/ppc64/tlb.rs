@@ -71,13 +71,7 @@ impl<const SHIFT: u32> Kernel<Radix<SHIFT>> {
         how: How<'_>,
     ) -> Result<u64> {
         point("pte.xchg");
-        let mut old = self.ram.load_u64(pte)?;
-        loop {
-            match self.ram.cas_u64(pte, old, new)? {
-                seen if seen == old => break,
-                seen => old = seen,
-            }
-        }
+        let old = self.xchg_u64(pte, new)?;
         if <Radix<SHIFT> as Arch>::Pte::from_raw(old).valid() {
             match how {
                 How::Direct => self.flush_page(mm, va)?,

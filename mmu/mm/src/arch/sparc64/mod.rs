@@ -86,9 +86,6 @@ impl Arch for Sparc64 {
     fn next_table(_level: usize, entry: u64) -> Option<Paddr> {
         (entry != 0).then_some(Paddr(entry))
     }
-    fn empty(_level: usize) -> u64 {
-        0
-    }
 
     fn boot(_memory: &Memory, max_mms: u32) -> Result<Machine> {
         if max_mms > CONTEXTS {
@@ -169,10 +166,6 @@ impl Arch for Sparc64 {
     fn leave_lazy(k: &Kernel<Self>, mm: &Mm<Self>, batch: &mut TlbBatch) -> Result<()> {
         k.flush_stale(mm, &batch.take())
     }
-    fn set_pte(k: &Kernel<Self>, pte: Paddr, new: u64) -> Result<()> {
-        racewalk_sched::point("pte.store");
-        Ok(k.ram.store_u64(pte, new)?)
-    }
     fn mark_freed_tables(_k: &Kernel<Self>, _mm: &Mm<Self>) -> Result<()> {
         Ok(())
     }
@@ -186,10 +179,6 @@ impl Arch for Sparc64 {
     fn table_invalidate(_k: &Kernel<Self>, _mm: &Mm<Self>) -> Result<()> {
         // No hardware caches parts of these tables (`tlb_needs_table_invalidate`, hosted-mm C.2).
         Ok(())
-    }
-    fn unhook(k: &Kernel<Self>, _mm: &Mm<Self>, entry: Paddr, _level: usize, _va: Vaddr) -> Result<()> {
-        racewalk_sched::point("pmd.clear");
-        Ok(k.ram.store_u64(entry, 0)?)
     }
     fn collapse_flush(k: &Kernel<Self>, mm: &Mm<Self>, pmd: Paddr, va: Vaddr) -> Result<()> {
         k.collapse_table(mm, pmd, va)

@@ -17,7 +17,7 @@ use crate::layout;
 use crate::memory::Memory;
 use crate::mm::Mm;
 use crate::tlb_batch::TlbBatch;
-use racewalk_cpu::{Access, Cpus};
+use racewalk_cpu::Cpus;
 use racewalk_ram::{Kva, Paddr, Vaddr};
 use racewalk_walk::ppc64::hash::Version;
 use racewalk_walk::ppc64::hash::entry::TableDesignation;
@@ -90,9 +90,6 @@ impl<const SHIFT: u32> Arch for Hpt<SHIFT> {
     fn next_table(_level: usize, entry: u64) -> Option<Paddr> {
         (entry != 0).then_some(Paddr(entry))
     }
-    fn empty(_level: usize) -> u64 {
-        0
-    }
 
     fn boot(memory: &Memory, _max_mms: u32) -> Result<Machine> {
         let at = memory.kernel_table(HPT_BYTES, 0)?;
@@ -129,11 +126,7 @@ impl<const SHIFT: u32> Arch for Hpt<SHIFT> {
     }
 
     fn fault(f: &Fault) -> FaultInfo {
-        let need = match (f.reason, f.access) {
-            (Reason::NoExecute, _) | (_, Access::Fetch) => Need::Exec,
-            (_, Access::Store) => Need::Write,
-            _ => Need::Any,
-        };
+        let need = Need::of(f.access, f.reason == Reason::NoExecute);
         let corrupt = matches!(f.reason, Reason::UnsupportedMmu | Reason::Addressing | Reason::SlbMultihit);
         FaultInfo { vaddr: f.vaddr, need, corrupt }
     }
@@ -165,10 +158,6 @@ impl<const SHIFT: u32> Arch for Hpt<SHIFT> {
     fn leave_lazy(k: &Kernel<Self>, mm: &Mm<Self>, batch: &mut TlbBatch) -> Result<()> {
         k.flush_hash(mm, &batch.take())
     }
-    fn set_pte(k: &Kernel<Self>, pte: Paddr, new: u64) -> Result<()> {
-        racewalk_sched::point("pte.store");
-        Ok(k.ram.store_u64(pte, new)?)
-    }
     fn mark_freed_tables(_k: &Kernel<Self>, _mm: &Mm<Self>) -> Result<()> {
         Ok(())
     }
@@ -183,10 +172,6 @@ impl<const SHIFT: u32> Arch for Hpt<SHIFT> {
     fn table_invalidate(_k: &Kernel<Self>, _mm: &Mm<Self>) -> Result<()> {
         // `tlb_needs_table_invalidate` is false without radix (hosted-mm C.2).
         Ok(())
-    }
-    fn unhook(k: &Kernel<Self>, _mm: &Mm<Self>, entry: Paddr, _level: usize, _va: Vaddr) -> Result<()> {
-        racewalk_sched::point("pmd.clear");
-        Ok(k.ram.store_u64(entry, 0)?)
     }
     fn collapse_flush(k: &Kernel<Self>, mm: &Mm<Self>, pmd: Paddr, va: Vaddr) -> Result<()> {
         k.collapse_hash(mm, pmd, va)
