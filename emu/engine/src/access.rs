@@ -3,7 +3,7 @@
 //! The interpreter calls these directly; translated code has the fast path inline and comes here on a miss, so
 //! both make the same accesses in the same order.
 
-use crate::core::{Core, FAST_TLB, GRANULE, GRANULE_SHIFT};
+use crate::core::{Core, FAST_TLB, GRANULE, GRANULE_SHIFT, Piece};
 use racewalk_isa::{Access, Endian, Env, Exc, MemOp, Rmw, Slot};
 use racewalk_ram::{Paddr, raw};
 
@@ -112,8 +112,7 @@ impl Core {
         if access != Access::Fetch && space == 0 && addr.wrapping_sub(e.tag) < GRANULE {
             return Ok(Reached { host: addr.wrapping_add(e.addend) as *mut u8, told: None });
         }
-        let mut p = self.mmu.translate(addr, access, space)?;
-        self.follow_evictions();
+        let mut p = self.ask(addr, access, space)?;
         if let Some(u) = &mut self.undo
             && access == Access::Store
         {
@@ -128,6 +127,16 @@ impl Core {
             self.fill(addr, access, &p);
         }
         Ok(Reached { host: p.host, told: (!p.cacheable).then_some(p.paddr) })
+    }
+
+    /// Asks the MMU.
+    fn ask(&mut self, addr: u64, access: Access, space: u8) -> Result<Piece, Exc> {
+        self.publish();
+        let asked = self.mmu.translate(addr, access, space);
+        self.heard();
+        let p = asked?;
+        self.follow_evictions();
+        Ok(p)
     }
 
     fn aligned(&self, m: MemOp, addr: u64) -> Result<(), Exc> {
@@ -374,9 +383,11 @@ impl Env for Core {
         self.slots[s as usize] = v
     }
     fn load(&mut self, m: MemOp, addr: u64) -> Result<u64, Exc> {
+        self.touch(addr, m.size as u64, false);
         Core::load(self, m, addr)
     }
     fn store(&mut self, m: MemOp, addr: u64, v: u64) -> Result<(), Exc> {
+        self.touch(addr, m.size as u64, true);
         Core::store(self, m, addr, v)
     }
     fn probe(&mut self, addr: u64, len: u64, access: Access) -> Result<(), Exc> {
@@ -391,6 +402,9 @@ impl Env for Core {
         self.pieces(addr, len, access, 0).map(|_| ())
     }
     fn read(&mut self, addr: u64, out: &mut [u8]) -> Result<(), Exc> {
+        if !out.is_empty() {
+            self.touch(addr, out.len() as u64, false)
+        }
         let e = self.tlb_read[(addr >> GRANULE_SHIFT) as usize & (FAST_TLB - 1)];
         let n = out.len() as u64;
         if n <= GRANULE && addr.wrapping_sub(e.tag) <= GRANULE - n {
@@ -401,6 +415,9 @@ impl Env for Core {
         self.read_space(addr, out, 0)
     }
     fn write(&mut self, addr: u64, bytes: &[u8]) -> Result<(), Exc> {
+        if !bytes.is_empty() {
+            self.touch(addr, bytes.len() as u64, true)
+        }
         let e = self.tlb_write[(addr >> GRANULE_SHIFT) as usize & (FAST_TLB - 1)];
         let n = bytes.len() as u64;
         if n <= GRANULE && addr.wrapping_sub(e.tag) <= GRANULE - n {
@@ -411,6 +428,7 @@ impl Env for Core {
         self.write_space(addr, bytes, 0)
     }
     fn cas(&mut self, m: MemOp, addr: u64, expected: (u64, u64), new: (u64, u64)) -> Result<(u64, u64), Exc> {
+        self.touch(addr, m.size as u64, true);
         if m.size == 16 {
             return Core::cas_pair(self, m, addr, expected, new);
         }
@@ -460,8 +478,7 @@ impl Core {
                 paddr: self.fetch_frames[i].paddr().offset(pc & (GRANULE - 1)),
             });
         }
-        let p = self.mmu.translate(pc, Access::Fetch, 0)?;
-        self.follow_evictions();
+        let p = self.ask(pc, Access::Fetch, 0)?;
         self.fill(pc, Access::Fetch, &p);
         Ok(FetchPiece { host: p.host, paddr: p.paddr })
     }

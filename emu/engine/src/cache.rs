@@ -67,8 +67,11 @@ pub struct Code<A: Arch> {
 }
 
 impl<A: Arch> Code<A> {
-    fn new(bytes: usize) -> std::io::Result<Arc<Self>> {
-        let arena = Arena::new(bytes)?;
+    fn new(bytes: usize, records: bool) -> std::io::Result<Arc<Self>> {
+        let mut arena = Arena::new(bytes)?;
+        if records {
+            arena.record()
+        }
         let range = arena.range();
         Ok(Arc::new(Code { arena: Mutex::new(arena), range, blocks: Mutex::default() }))
     }
@@ -102,6 +105,8 @@ struct Table<A: Arch> {
 pub struct CodeCache<A: Arch> {
     cpus: Arc<Cpus>,
     mode: Mode,
+    /// Translated code notes the pages that it touches.
+    records: bool,
     table: RwLock<Table<A>>,
     code: Mutex<Arc<Code<A>>>,
     arena_bytes: usize,
@@ -116,11 +121,21 @@ pub struct CodeCache<A: Arch> {
 impl<A: Arch> CodeCache<A> {
     /// An empty cache with room for `arena_bytes` of translated code.
     pub fn new(cpus: Arc<Cpus>, mode: Mode, arena_bytes: usize) -> std::io::Result<Arc<Self>> {
+        Self::with(cpus, mode, arena_bytes, false)
+    }
+
+    /// The same, whose CPUs all note the pages that they touch ([`Core::record_runs`]).
+    pub fn recording(cpus: Arc<Cpus>, mode: Mode, arena_bytes: usize) -> std::io::Result<Arc<Self>> {
+        Self::with(cpus, mode, arena_bytes, true)
+    }
+
+    fn with(cpus: Arc<Cpus>, mode: Mode, arena_bytes: usize, records: bool) -> std::io::Result<Arc<Self>> {
         Ok(Arc::new(CodeCache {
             cpus,
             mode,
+            records,
             table: RwLock::new(Table { blocks: HashMap::new(), by_frame: HashMap::new() }),
-            code: Mutex::new(Code::new(arena_bytes)?),
+            code: Mutex::new(Code::new(arena_bytes, records)?),
             arena_bytes,
             generation: AtomicU64::new(0),
             exclusive: Arc::default(),
@@ -136,6 +151,11 @@ impl<A: Arch> CodeCache<A> {
     /// How instructions are executed.
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// Whether its CPUs note the pages that they touch.
+    pub fn records(&self) -> bool {
+        self.records
     }
 
     /// The port.
@@ -202,9 +222,11 @@ impl<A: Arch> CodeCache<A> {
             !revoke
         });
         if revoke {
+            core.publish();
             core.mmu.park();
             let revoked = racewalk_sched::controlled::catch(|| self.cpus.revoke_fast_stores());
             let drop = core.mmu.unpark();
+            core.heard();
             core.apply(drop);
             return revoked.map(|()| None).map_err(|_| Exc::CANCELLED);
         }
@@ -289,7 +311,7 @@ impl<A: Arch> CodeCache<A> {
             }
             Err(ArenaFull) => {
                 // Without memory for code the interpreter goes on.
-                *slot = Code::new(self.arena_bytes).ok()?;
+                *slot = Code::new(self.arena_bytes, self.records).ok()?;
                 drop(slot);
                 let mut t = self.table_mut();
                 for b in t.blocks.values() {

@@ -125,7 +125,10 @@ impl<A: Arch> Vcpu<A> {
         let before = (self.core.slots, self.core.pc, self.core.budget, self.core.reservation);
         self.core.flush_writes();
         self.core.undo = Some(Box::default());
+        // What is undone has touched nothing.
+        let noted = std::mem::take(&mut self.core.runs.on);
         let stop = self.interpret(block, whole);
+        self.core.runs.on = noted;
         let interpreted = self.state(stop);
 
         if let Some(u) = &mut self.core.undo {

@@ -4,6 +4,7 @@
 //! first so that the general registers are within a one-byte displacement.
 
 use crate::check::Undo;
+use crate::runs::Runs;
 use racewalk_cpu::{FastDrop, Fault};
 use racewalk_isa::{Access, Exc, MAX_SLOTS};
 use racewalk_ram::{Paddr, Pfn};
@@ -140,6 +141,8 @@ pub struct Core {
     pub left_at: u64,
     /// Room for translated code's own spills and results of slow paths.
     pub scratch: [u64; 16],
+    /// What a recording is told of the pages that are touched.
+    pub(crate) runs: Runs,
     /// The fast TLB for loads.
     pub tlb_read: [FastEntry; FAST_TLB],
     /// The fast TLB for stores. Never holds a frame that has code.
@@ -176,7 +179,8 @@ pub struct Core {
     pub jump_generation: u64,
 }
 
-// SAFETY: `pending` points into `signal`, which the Core owns a share of; all else is owned.
+// SAFETY: `pending` points into `signal`, which the Core owns a share of; the pointers of `runs` into a buffer that it
+// owns; all else is owned.
 unsafe impl Send for Core {}
 
 impl std::fmt::Debug for Core {
@@ -200,6 +204,7 @@ impl Core {
             exc: 0,
             left_at: 0,
             scratch: [0; 16],
+            runs: Runs::default(),
             tlb_read: [FastEntry::empty(0); FAST_TLB],
             tlb_write: [FastEntry::empty(0); FAST_TLB],
             jumps: [EMPTY_JUMP; JUMP_CACHE],

@@ -184,22 +184,28 @@ impl Backend for Interp<'_> {
 
     #[inline(always)]
     fn load(&mut self, m: MemOp, addr: u64) -> Result<u64, Exc> {
+        self.core.touch(addr, m.size as u64, false);
         self.core.load(m, addr)
     }
     #[inline(always)]
     fn store(&mut self, m: MemOp, addr: u64, v: u64) -> Result<(), Exc> {
+        self.core.touch(addr, m.size as u64, true);
         self.core.store(m, addr, v)
     }
     fn load_pair(&mut self, m: MemOp, addr: u64) -> Result<(u64, u64), Exc> {
+        self.core.touch(addr, 16, false);
         self.core.load_pair(m, addr)
     }
     fn store_pair(&mut self, m: MemOp, addr: u64, v: (u64, u64)) -> Result<(), Exc> {
+        self.core.touch(addr, 16, true);
         self.core.store_pair(m, addr, v)
     }
     fn rmw(&mut self, m: MemOp, op: Rmw, addr: u64, v: u64) -> Result<u64, Exc> {
+        self.core.touch_both(addr, m.size as u64);
         self.core.rmw(m, op, addr, v)
     }
     fn cas(&mut self, m: MemOp, addr: u64, expected: u64, new: u64) -> Result<u64, Exc> {
+        self.core.touch(addr, m.size as u64, true);
         self.core.cas(m, addr, expected, new)
     }
     fn cas_pair(
@@ -209,12 +215,15 @@ impl Backend for Interp<'_> {
         expected: (u64, u64),
         new: (u64, u64),
     ) -> Result<(u64, u64), Exc> {
+        self.core.touch(addr, 16, true);
         self.core.cas_pair(m, addr, expected, new)
     }
     fn load_reserve(&mut self, m: MemOp, addr: u64) -> Result<(u64, u64), Exc> {
+        self.core.touch(addr, m.size as u64, false);
         self.core.load_reserve(m, addr)
     }
     fn store_conditional(&mut self, m: MemOp, addr: u64, v: (u64, u64)) -> Result<u64, Exc> {
+        self.core.touch(addr, m.size as u64, true);
         self.core.store_conditional(m, addr, v).map(u64::from)
     }
     fn probe(&mut self, addr: u64, len: u64, access: Access) -> Result<(), Exc> {

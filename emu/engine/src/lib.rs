@@ -7,6 +7,7 @@ mod check;
 pub mod core;
 pub mod interp;
 pub mod mmu;
+pub mod runs;
 pub mod vcpu;
 pub mod x86;
 

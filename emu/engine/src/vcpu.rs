@@ -67,6 +67,10 @@ pub struct Vcpu<A: Arch> {
 impl<A: Arch> Vcpu<A> {
     /// A vCPU on `core`.
     pub fn new(mut core: Box<Core>, cache: Arc<CodeCache<A>>) -> Self {
+        assert!(
+            core.runs.installed() || !cache.records(),
+            "code that notes its runs needs somebody to note them"
+        );
         core.exclusive = cache.exclusive();
         let empty = || Local { pc: 1, generation: 0, block: None };
         let generation = cache.generation();
@@ -87,6 +91,7 @@ impl<A: Arch> Vcpu<A> {
     /// Runs guest code at `core.pc` for at most `quantum` instructions. The CPU is parked before and after.
     pub fn run(&mut self, quantum: u64) -> Stop {
         self.core.budget = quantum as i64;
+        self.core.runs_begin(self.instructions, quantum);
         let drop = self.core.mmu.unpark();
         self.core.apply(drop);
         let stop = match catch_unwind(AssertUnwindSafe(|| self.dispatch())) {
@@ -94,6 +99,7 @@ impl<A: Arch> Vcpu<A> {
             Err(panic) => self.panicked(panic),
         };
         self.core.mmu.park();
+        self.core.publish();
         self.instructions += quantum - self.core.budget as u64;
         stop
     }
@@ -117,6 +123,9 @@ impl<A: Arch> Vcpu<A> {
                 if pending & signal::CODE != 0 {
                     self.core.signal.fetch_and(!signal::CODE, Ordering::SeqCst);
                     look = true;
+                }
+                if pending & signal::RUNS != 0 {
+                    self.core.runs_full();
                 }
                 if pending & signal::INVALIDATE != 0 {
                     let drop = self.core.mmu.poll();
@@ -215,6 +224,9 @@ impl<A: Arch> Vcpu<A> {
         let left = catch_unwind(AssertUnwindSafe(|| {
             while k < end {
                 let i = &block.insns[k];
+                if self.core.runs.on {
+                    self.core.fetching(A::pc(i), A::len(i), (k - start) as u64);
+                }
                 let mut t = Interp::new(&mut self.core);
                 match A::exec(&mut t, i) {
                     Ok(()) if t.left == Left::Next && t.core.code_written == 0 => k += 1,
@@ -225,6 +237,7 @@ impl<A: Arch> Vcpu<A> {
             Ok(None)
         }));
         self.core.budget -= (k - start) as i64;
+        self.core.runs.ahead = 0;
         self.core.pc = match block.insns.get(k) {
             Some(i) => A::pc(i),
             None => block.next,
@@ -278,6 +291,9 @@ impl<A: Arch> Vcpu<A> {
         };
         f.bytes[1] |= modifier;
         let bytes = &f.bytes[..f.len];
+        if self.core.runs.on {
+            self.core.fetching(target, f.len as u8, 0);
+        }
         // Relative operands count from the target; links and fall-through go behind EXECUTE.
         let mut i = A::decode(target, bytes);
         A::executed(&mut i, next);

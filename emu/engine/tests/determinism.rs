@@ -13,6 +13,7 @@ use common::program::{self, Programs, programs};
 use common::{Log, Machine, SPARE_FRAMES, Seen, hash, pte, setting};
 use racewalk_cpu::Fault;
 use racewalk_engine::cache::Mode;
+use racewalk_engine::runs::Run;
 use racewalk_engine::vcpu::Stop;
 use racewalk_isa::MAX_SLOTS;
 use racewalk_isa::s390x::state::gpr;
@@ -35,6 +36,7 @@ struct Record {
     outcome: Outcome,
     cpus: Vec<(Box<[u64; MAX_SLOTS]>, u64, u64)>,
     memory: u64,
+    runs: Vec<Vec<Run>>,
 }
 
 type Finals = Arc<Mutex<Vec<(u32, Box<[u64; MAX_SLOTS]>, u64, u64)>>>;
@@ -59,15 +61,17 @@ impl Plan {
 
 fn run(plan: &Plan, mode: Mode, policy: &mut dyn Policy) -> Record {
     let is_data = |p: u64| program::DATA.contains(&p);
-    let m = Arc::new(Machine::new(3, |p| match p {
+    let mut m = Machine::new(3, |p| match p {
         0 => false,
         p if is_data(p) => plan.mapped >> (p - program::DATA.start) & 1 != 0,
         p => p < 0x30,
-    }));
+    });
     for (va, bytes) in &plan.programs.images {
         m.put(*va, bytes);
     }
     let log = Arc::new(Log::default());
+    m.record(&log);
+    let m = Arc::new(m);
     m.cpus.trace_to(log.clone());
     let finals = Finals::default();
     let main = {
@@ -91,6 +95,12 @@ fn run(plan: &Plan, mode: Mode, policy: &mut dyn Policy) -> Record {
         outcome,
         cpus: cpus.into_iter().map(|(_, slots, n, pc)| (slots, n, pc)).collect(),
         memory,
+        runs: m
+            .recorded
+            .iter()
+            .flatten()
+            .map(|r| std::mem::take(&mut *r.runs.lock().expect("not held")))
+            .collect(),
     }
 }
 
@@ -141,6 +151,7 @@ fn tasks(plan: &Plan, m: Arc<Machine>, mode: Mode, log: Arc<Log>, finals: Finals
                     break;
                 }
             }
+            vcpu.core.flush_runs();
             left.fetch_sub(1, Ordering::Relaxed);
             let last = (cpu, Box::new(vcpu.core.slots), vcpu.instructions, vcpu.core.pc);
             finals.lock().expect("no panic while held").push(last);
@@ -224,6 +235,13 @@ fn difference(a: &Record, b: &Record) -> String {
         }
         if (x.1, x.2) != (y.1, y.2) {
             s.push_str(&format!("  cpu{i} count and pc: {:x?}, {:x?}\n", (x.1, x.2), (y.1, y.2)));
+        }
+    }
+    for (i, (x, y)) in a.runs.iter().zip(&b.runs).enumerate() {
+        if let Some(n) = (0..x.len().max(y.len())).find(|&n| x.get(n) != y.get(n)) {
+            for n in n.saturating_sub(4)..n + 4 {
+                s.push_str(&format!("  cpu{i} run {n}: {:x?}, {:x?}\n", x.get(n), y.get(n)));
+            }
         }
     }
     s.push_str(&format!("  memory {:#x}, {:#x}\n", a.memory, b.memory));

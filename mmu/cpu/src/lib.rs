@@ -59,8 +59,10 @@ pub mod signal {
     pub const STOP: u32 = 16;
     /// Code that was written to has been dropped from the code cache.
     pub const CODE: u32 = 32;
+    /// The CPU has many runs of accesses to give away to a recording.
+    pub const RUNS: u32 = 64;
     /// What concerns the engine only: it polls and goes on.
-    pub const ENGINE: u32 = INVALIDATE | CODE;
+    pub const ENGINE: u32 = INVALIDATE | CODE | RUNS;
 }
 
 /// Why an access on behalf of hosted code failed.

@@ -22,6 +22,7 @@ pub struct Arena {
     size: usize,
     used: usize,
     floor: usize,
+    records: bool,
     pub(super) work: Option<Box<super::values::Work>>,
     pub(super) ops: Arc<Ops>,
 }
@@ -76,7 +77,8 @@ impl Arena {
                 return Err(e.into());
             }
         };
-        let mut arena = Arena { write, run, size, used: 0, floor: 0, work: None, ops: Arc::default() };
+        let mut arena =
+            Arena { write, run, size, used: 0, floor: 0, records: false, work: None, ops: Arc::default() };
         for target in trampoline::BOARDS {
             let mut b = [0xcc; BOARD];
             // jmp [rip + 2]; two bytes of padding; the address.
@@ -86,6 +88,16 @@ impl Arena {
         }
         arena.floor = arena.used;
         Ok(arena)
+    }
+
+    /// Code that is translated from now on notes the pages that it touches: every core that runs it has somebody to
+    /// give its runs to.
+    pub fn record(&mut self) {
+        self.records = true
+    }
+
+    pub(super) fn records(&self) -> bool {
+        self.records
     }
 
     /// Bytes in use.

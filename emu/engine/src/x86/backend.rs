@@ -490,8 +490,10 @@ impl Backend for Translator<'_> {
         let over = self.work.emit_when(c);
         let saved = self.work.save();
         let outer = std::mem::take(&mut self.work.changed);
+        let noted = self.work.noted;
         let r = f(self);
         let w = &mut *self.work;
+        w.unsure |= w.noted != noted;
         w.begin();
         w.write_back();
         let changed = std::mem::replace(&mut w.changed, outer);

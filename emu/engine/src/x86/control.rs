@@ -26,6 +26,10 @@ pub(super) enum Cold {
     Exit { jump: usize, desc: Range<usize> },
     /// The stub of the direct jump whose rel32 is at `at`.
     Link { at: usize, target: u64 },
+    /// A run of accesses begins.
+    Note { jump: usize, back: usize, board: usize },
+    /// Execution enters a page.
+    NoteFetch { jump: usize, back: usize, left: i32 },
     /// The poll exit of the block.
     Poll { jumps: [usize; 2], count: i32, pc: u64 },
 }
@@ -86,6 +90,14 @@ impl Work {
                     let here = self.asm.len() as i32;
                     self.asm.raw(&(at as i32 - here).to_le_bytes());
                     self.asm.raw(&target.to_le_bytes())
+                }
+                Cold::Note { jump, back, board } => {
+                    self.asm.bind(jump);
+                    self.begin_run(board, back)
+                }
+                Cold::NoteFetch { jump, back, left } => {
+                    self.asm.bind(jump);
+                    self.begin_page(left, back)
                 }
                 Cold::Poll { jumps, count, pc } => {
                     for j in jumps {

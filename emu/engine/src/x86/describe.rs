@@ -180,6 +180,8 @@ pub(super) struct Point {
     pub pc: u64,
     /// Instructions of the block that have not completed.
     pub refund: u16,
+    /// Touches of the instruction that were noted.
+    pub noted: u8,
 }
 
 impl Reader {
@@ -261,7 +263,7 @@ impl Reader {
     pub fn point(&mut self) -> Point {
         let refund = u16::from_le_bytes(self.take());
         let pc = if refund & LONG != 0 { self.u64() } else { self.u32() as u64 };
-        Point { pc, refund: refund & !LONG }
+        Point { pc, refund: refund & !LONG, noted: self.u8() }
     }
     /// Writes the dirty slots to the core. All are read before the first is written: one may be a copy of the old
     /// value of another.

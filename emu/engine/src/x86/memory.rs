@@ -55,12 +55,14 @@ impl Work {
     pub(super) fn emit_load(&mut self, m: MemOp, addr: V) -> V {
         let (v, d) = self.fresh();
         if m.space != 0 {
+            self.note_at(false, addr);
             let start = self.descs.len();
             self.describe_load(m, addr, d);
             self.emit_call(board::LOAD, start);
             return v;
         }
         let ra = self.reg(addr, RCX);
+        self.note(false, ra);
         let jumps = self.reach(false, m, addr, ra);
         let start = self.descs.len();
         self.describe_load(m, addr, d);
@@ -82,9 +84,11 @@ impl Work {
     pub(super) fn emit_store(&mut self, m: MemOp, addr: V, v: V) {
         let slow = m.space != 0;
         let (ra, rv) = if slow {
+            self.note_at(true, addr);
             (0, 0)
         } else {
             let ra = self.reg(addr, RCX);
+            self.note(true, ra);
             (ra, if let V::T(_) = v { self.reg(v, RDX) } else { RDX })
         };
         let start = self.descs.len();
@@ -176,6 +180,12 @@ impl Work {
         for i in 0..N {
             (values[i], regs[i]) = self.fresh()
         }
+        if !matches!(op, op::STORE_PAIR | op::CAS | op::CAS_PAIR | op::STORE_CONDITIONAL) {
+            self.note_at(false, args[0])
+        }
+        if !matches!(op, op::LOAD_PAIR | op::LOAD_RESERVE) {
+            self.note_at(true, args[0])
+        }
         let start = self.descs.len();
         self.descs.put(&[op]);
         self.descs.memop(m);
@@ -224,6 +234,7 @@ impl Work {
         let w = if m.size == 8 { Width::W64 } else { Width::W32 };
         let (v, d) = self.fresh();
         let ra = self.reg(addr, RCX);
+        self.note(true, ra);
         let jumps = self.check(true, m.size as u16, m.size, ra);
         let start = self.descs.len();
         self.descs.put(&[op::CAS]);
@@ -264,6 +275,8 @@ impl Work {
             V::K(k) => Src::I(k as i32),
             V::T(_) => Src::R(self.reg(v, RDX)),
         };
+        self.note(false, ra);
+        self.note(true, ra);
         let [unread, misaligned, _] = self.check(false, m.size as u16, m.size, ra);
         let [unwritten, ..] = self.check(true, m.size as u16, 1, ra);
         let start = self.descs.len();

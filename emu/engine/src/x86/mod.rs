@@ -18,6 +18,7 @@ mod describe;
 mod flags;
 mod float;
 mod memory;
+mod runs;
 mod trampoline;
 mod values;
 
@@ -26,7 +27,7 @@ mod tests;
 
 pub use arena::Arena;
 
-use crate::core::Core;
+use crate::core::{Core, GRANULE_SHIFT};
 use racewalk_isa::{Arch, Exc};
 use trampoline::exit;
 
@@ -108,6 +109,7 @@ pub fn translate<A: Arch>(
     let origin = arena.next();
     let mut whole = insns.len();
     // An instruction that cannot be translated ends the block: the second try stops before it.
+    work.records = arena.records();
     while let Err(k) = emit::<A>(&mut work, origin, pc, insns, whole, next, may_link) {
         whole = k;
     }
@@ -137,12 +139,18 @@ fn emit<A: Arch>(
     work.reset(origin);
     work.head(count as i32, pc);
     let mut ended = false;
+    let mut page = None;
     for (k, i) in insns[..whole].iter().enumerate() {
         work.pc = A::pc(i);
         work.next = work.pc.wrapping_add(A::len(i) as u64);
         work.left = (count - k) as u16;
         work.called = false;
         work.ended = false;
+        for at in [work.pc, work.next.wrapping_sub(1)] {
+            if work.records && page.replace(at >> GRANULE_SHIFT) != Some(at >> GRANULE_SHIFT) {
+                work.note_fetch(at, (count - k) as i32)
+            }
+        }
         let mut t = backend::Translator { work, may_link };
         let Ok(()) = A::exec(&mut t, i);
         if work.bail {
@@ -169,7 +177,7 @@ fn emit<A: Arch>(
 /// # Safety
 /// `code` is the [`Translated::entry`] of a block in an arena that stays alive, and is not reset, until this returns;
 /// so is everything that links and the jump cache of `core` lead to. The blocks belong to the architecture whose
-/// state `core` holds.
+/// state `core` holds. If the arena's code notes its runs, `core` has somebody to give them to.
 pub unsafe fn enter(core: &mut Core, code: u64) -> Exit {
     // SAFETY: the caller vouches for the code; `core` is exclusively ours.
     let raw = unsafe { trampoline::enter(core, code) };

@@ -38,10 +38,13 @@ pub(super) mod board {
     pub const POLL: usize = 7;
     pub const SYSCALL: usize = 8;
     pub const EXECUTE: usize = 9;
+    pub const RUN_LOAD: usize = 10;
+    pub const RUN_STORE: usize = 11;
+    pub const RUN_FETCH: usize = 12;
 }
 
 /// The trampolines, in the order of [`board`].
-pub(super) const BOARDS: [unsafe extern "C" fn(); 10] = [
+pub(super) const BOARDS: [unsafe extern "C" fn(); 13] = [
     to_load,
     to_store,
     to_call,
@@ -52,6 +55,9 @@ pub(super) const BOARDS: [unsafe extern "C" fn(); 10] = [
     leave_poll,
     leave_syscall,
     leave_execute,
+    super::runs::begin_load,
+    super::runs::begin_store,
+    super::runs::enter_page,
 ];
 
 /// Operations of [`board::CALL`]; the first byte of the description.
@@ -273,6 +279,9 @@ fn stop(core: &mut Core, frame: &mut Frame, point: Point, state: Option<&mut Rea
     }
     core.pc = point.pc;
     core.left_at = frame.ret as u64;
+    if kind == exit::INTERPRET {
+        core.runs.skip = point.noted as u32
+    }
     frame.regs[super::assembler::BUDGET] =
         frame.regs[super::assembler::BUDGET].wrapping_add(point.refund as u64);
     kind
@@ -341,6 +350,7 @@ unsafe extern "C" fn load(core: *mut Core, frame: *mut Frame) -> u64 {
             frame,
             |d, core, frame| (d.memop(), d.value(core, frame), d.u8()),
             |core, frame, (m, addr, dst)| {
+                core.touch_rest(addr, m.size as u64, false);
                 frame.regs[dst as usize & 15] = core.slow_load(m, addr)?;
                 Ok(())
             },
@@ -356,6 +366,7 @@ unsafe extern "C" fn store(core: *mut Core, frame: *mut Frame) -> u64 {
             frame,
             |d, core, frame| (d.memop(), d.value(core, frame), d.value(core, frame)),
             |core, _, (m, addr, v)| {
+                core.touch_rest(addr, m.size as u64, true);
                 before_store(core, m, addr, m.size as u64)?;
                 // The page is in the fast TLB now, so this does not translate a second time.
                 core.store(MemOp { align: None, ..m }, addr, v)?;
@@ -448,15 +459,19 @@ fn run_call(core: &mut Core, frame: &mut Frame, c: Call) -> Result<(), Stop> {
     let mut give = |i: usize, v: u64| frame.regs[c.dst[i] as usize] = v;
     match c.op {
         op::LOAD_PAIR => {
+            core.touch_rest(a[0], 16, false);
             let (h, l) = core.load_pair(m, a[0])?;
             give(0, h);
             give(1, l)
         }
         op::STORE_PAIR => {
+            core.touch_rest(a[0], 16, true);
             before_store(core, m, a[0], 16)?;
             core.store_pair(m, a[0], (a[1], a[2]))?
         }
         op::RMW => {
+            core.touch_rest(a[0], m.size as u64, false);
+            core.touch_rest(a[0], m.size as u64, true);
             check_aligned(m, a[0])?;
             // The interpreter's order: the load faults before the store.
             core.load(MemOp { align: None, ..m }, a[0])?;
@@ -464,10 +479,12 @@ fn run_call(core: &mut Core, frame: &mut Frame, c: Call) -> Result<(), Stop> {
             give(0, core.rmw(m, rmw_from(c.sub), a[0], a[1])?)
         }
         op::CAS => {
+            core.touch_rest(a[0], m.size as u64, true);
             before_store(core, m, a[0], m.size as u64)?;
             give(0, core.cas(m, a[0], a[1], a[2])?)
         }
         op::CAS_PAIR => {
+            core.touch_rest(a[0], 16, true);
             check_aligned(m, a[0])?;
             if a[0] & 15 == 0 {
                 before_store(core, m, a[0], 16)?
@@ -477,12 +494,14 @@ fn run_call(core: &mut Core, frame: &mut Frame, c: Call) -> Result<(), Stop> {
             give(1, l)
         }
         op::LOAD_RESERVE => {
+            core.touch_rest(a[0], m.size as u64, false);
             let (h, l) = core.load_reserve(m, a[0])?;
             give(0, h);
             give(1, l)
         }
         op::STORE_CONDITIONAL => {
             // Only a reservation that fits makes it store, or fail where a store would.
+            core.touch_rest(a[0], m.size as u64, true);
             let r = core.reservation;
             let unmodelled = m.size == 16 && a[0] & 15 != 0;
             check_aligned(m, a[0])?;

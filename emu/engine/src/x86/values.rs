@@ -152,6 +152,12 @@ pub(super) struct Work {
     /// This instruction cannot be translated.
     pub bail: bool,
     pub movbe: bool,
+    /// The code notes the pages that it touches.
+    pub records: bool,
+    /// How many touches the current instruction has noted so far.
+    pub noted: u8,
+    /// That depends on how it goes.
+    pub unsure: bool,
 }
 
 impl Work {
@@ -186,6 +192,9 @@ impl Work {
             called: false,
             ended: false,
             bail: false,
+            records: false,
+            noted: 0,
+            unsure: false,
             movbe: std::arch::is_x86_feature_detected!("movbe"),
         }
     }
@@ -212,6 +221,8 @@ impl Work {
         self.serial = 0;
         self.origin = origin;
         self.bail = false;
+        self.noted = 0;
+        self.unsure = false;
     }
 
     // ---- registers ----------------------------------------------------------------------------------------
@@ -224,6 +235,8 @@ impl Work {
     /// Ends an instruction: values that nothing names are gone.
     pub fn end_insn(&mut self) {
         self.lock = 0;
+        self.noted = 0;
+        self.unsure = false;
         self.probed.clear();
         while let Some(i) = self.touched.pop() {
             let v = &mut self.vals[i as usize];
@@ -585,7 +598,7 @@ impl Work {
     pub fn describe_state(&mut self, pc: u64, refund: u16) {
         let mut d = std::mem::take(&mut self.descs);
         d.point(pc, refund);
-        d.put(&[self.dirty.count() as u8]);
+        d.put(&[self.noted, self.dirty.count() as u8]);
         for s in self.dirty.iter() {
             d.put(&[s as u8]);
             match self.cur[s as usize] {

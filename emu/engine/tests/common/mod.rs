@@ -12,6 +12,7 @@ pub mod victim;
 use racewalk_cpu::{CpuEvent, Cpus, Sink};
 use racewalk_engine::cache::{CodeCache, Mode};
 use racewalk_engine::mmu::{Clock, PortMmu};
+use racewalk_engine::runs::{Position, Run, RunSink};
 use racewalk_engine::vcpu::{Stop, Vcpu};
 use racewalk_engine::{Core, Mmu};
 use racewalk_isa::s390x::S390x;
@@ -37,6 +38,31 @@ const ARENA: usize = 1 << 20;
 pub struct Machine {
     /// The port.
     pub cpus: Arc<Cpus>,
+    /// What each CPU's runs of accesses go to, if they are wanted.
+    pub recorded: Option<Vec<Arc<Recorded>>>,
+}
+
+/// Runs of accesses, and how far the CPU is.
+#[derive(Default)]
+pub struct Recorded {
+    /// How far.
+    pub position: Arc<Position>,
+    /// All runs so far.
+    pub runs: Mutex<Vec<Run>>,
+}
+
+struct Keep(Arc<Recorded>);
+
+impl RunSink for Keep {
+    fn take(&mut self, first: u64, mut runs: Vec<Run>) -> Vec<Run> {
+        let mut all = self.0.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        assert_eq!(first, all.len() as u64);
+        all.append(&mut runs);
+        runs
+    }
+    fn lost(&mut self, n: u32) {
+        panic!("{n} runs found no room")
+    }
 }
 
 impl Machine {
@@ -57,7 +83,7 @@ impl Machine {
         for i in 0..n {
             cpus.load_asce(i, Asce::new(Paddr(REGIONS), TableType::Region3, 0).0);
         }
-        Machine { cpus }
+        Machine { cpus, recorded: None }
     }
 
     /// The memory.
@@ -67,7 +93,18 @@ impl Machine {
 
     /// A cache for `mode`.
     pub fn cache(&self, mode: Mode) -> Arc<CodeCache<S390x>> {
-        CodeCache::new(self.cpus.clone(), mode, ARENA).expect("room for code")
+        let made = match self.recorded {
+            Some(_) => CodeCache::recording(self.cpus.clone(), mode, ARENA),
+            None => CodeCache::new(self.cpus.clone(), mode, ARENA),
+        };
+        made.expect("room for code")
+    }
+
+    /// From now on takes down the runs of accesses of every vCPU, and where among them events come.
+    pub fn record(&mut self, log: &Log) {
+        let all: Vec<_> = (0..self.cpus.count()).map(|_| Arc::<Recorded>::default()).collect();
+        let _ = log.positions.set(all.iter().map(|r| r.position.clone()).collect());
+        self.recorded = Some(all)
     }
 
     /// A vCPU on CPU `n`.
@@ -83,7 +120,11 @@ impl Machine {
         wrap: impl FnOnce(PortMmu) -> Box<dyn Mmu + Send>,
     ) -> Vcpu<S390x> {
         let mmu = PortMmu::new(self.cpus.clone(), n, Arc::new(Counter::default()));
-        Vcpu::new(Core::new(wrap(mmu), self.cpus.signal_word(n)), cache.clone())
+        let mut core = Core::new(wrap(mmu), self.cpus.signal_word(n));
+        if let Some(r) = self.recorded.as_ref().map(|r| &r[n as usize]) {
+            core.record_runs(Box::new(Keep(r.clone())), r.position.clone())
+        }
+        Vcpu::new(core, cache.clone())
     }
 
     /// Copies bytes to a virtual address, by way of the frames of the start.
@@ -162,6 +203,8 @@ pub enum Seen {
     Event(u32, CpuEvent),
     /// A vCPU stopped: CPU, why, instructions so far, program counter.
     Stop(u32, Stop, u64, u64),
+    /// Where the event that follows is among the runs and the instructions of its CPU.
+    At(u64, u64),
     /// The kernel made a page valid, on behalf of a CPU.
     Mapped(u32, u64),
 }
@@ -172,6 +215,7 @@ impl std::fmt::Display for Seen {
             Seen::Event(cpu, e) if *cpu == racewalk_sched::NO_CPU => write!(f, "kernel {e}"),
             Seen::Event(cpu, e) => write!(f, "cpu{cpu} {e}"),
             Seen::Stop(cpu, s, n, pc) => write!(f, "cpu{cpu} stop {s:?} after {n} at {pc:#x}"),
+            Seen::At(runs, n) => write!(f, "  after {n} instructions, {runs} runs:"),
             Seen::Mapped(cpu, page) => write!(f, "cpu{cpu} maps page {page:#x}"),
         }
     }
@@ -179,21 +223,32 @@ impl std::fmt::Display for Seen {
 
 /// Takes down what happens, in order.
 #[derive(Default)]
-pub struct Log(Mutex<Vec<Seen>>);
+pub struct Log {
+    seen: Mutex<Vec<Seen>>,
+    positions: std::sync::OnceLock<Vec<Arc<Position>>>,
+}
 
 impl Log {
     /// Adds a line.
     pub fn put(&self, s: Seen) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(s)
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(s)
     }
     /// Everything so far.
     pub fn take(&self) -> Vec<Seen> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Sink for Log {
     fn event(&self, cpu: u32, event: &CpuEvent) {
+        // Not those of the speculative walkers, which are beside the CPU.
+        if racewalk_sched::this_cpu() == cpu
+            && let Some(p) = self.positions.get().and_then(|p| p.get(cpu as usize))
+        {
+            p.told.store(true, Ordering::Relaxed);
+            let (runs, n) = (p.begun.load(Ordering::Relaxed), p.instructions.load(Ordering::Relaxed));
+            self.put(Seen::At(runs, n))
+        }
         self.put(Seen::Event(cpu, *event))
     }
 }
