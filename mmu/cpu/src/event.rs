@@ -1,7 +1,8 @@
 //! What processors tell an observer.
 
+use crate::Access;
 use racewalk_ram::{Paddr, Vaddr};
-use racewalk_walk::event::WalkEvent;
+use racewalk_walk::event::{PageSize, WalkEvent};
 use racewalk_walk::tlb::Purge;
 use std::fmt;
 
@@ -12,6 +13,22 @@ pub enum CpuEvent {
     Walk(WalkEvent),
     /// A purge, or the end of the run, ended a walk between two of its steps.
     Overtaken,
+    /// The model TLB was asked. Only of models that replace entries: how often the others are asked is the emulator's affair.
+    Lookup {
+        /// First byte of the page, by the smallest size.
+        page: Vaddr,
+        /// For what.
+        access: Access,
+        /// Whether it had it.
+        hit: bool,
+    },
+    /// The model TLB lost a page to another.
+    Evict {
+        /// First byte of the page.
+        page: Vaddr,
+        /// log2 of its size.
+        shift: u8,
+    },
     /// The model TLB took the page in.
     Fill {
         /// First byte of the page.
@@ -52,6 +69,10 @@ impl fmt::Display for CpuEvent {
         match *self {
             CpuEvent::Walk(w) => write!(f, "{w}"),
             CpuEvent::Overtaken => f.write_str("walk_overtaken"),
+            CpuEvent::Lookup { page, access, hit } => {
+                write!(f, "tlb_{} {page:#x} {access}", if hit { "hit" } else { "miss" })
+            }
+            CpuEvent::Evict { page, shift } => write!(f, "tlb_evict {page:#x} {}", PageSize(shift)),
             CpuEvent::Fill { page } => write!(f, "tlb_fill {page:#x}"),
             CpuEvent::Purge { by, va: Some(va), purge } => write!(f, "{by} {va:#x} {purge}"),
             CpuEvent::Purge { by, va: None, purge } => write!(f, "{by} {purge}"),

@@ -172,8 +172,12 @@ impl<H: Hardware> Cpus<H> {
     }
 
     #[inline]
+    pub(crate) fn tracing(&self) -> bool {
+        self.tracing.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     pub(crate) fn emit(&self, cpu: u32, event: impl FnOnce() -> CpuEvent) {
-        if self.tracing.load(std::sync::atomic::Ordering::Relaxed) {
+        if self.tracing() {
             let event = event();
             for s in [self.sink.get(), self.watch.get()].into_iter().flatten() {
                 s.event(cpu, &event);

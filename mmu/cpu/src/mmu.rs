@@ -1,5 +1,6 @@
 //! Translation: the model TLB in front of the walker.
 
+use crate::bus::Gate;
 use crate::event::CpuEvent;
 use crate::tables::Tables;
 use crate::{Access, Cpu, Cpus};
@@ -44,20 +45,26 @@ impl<H: Hardware> Cpus<H> {
         };
         c.stats.lookups.bump();
         let side = Side::from(access);
-        let (context, key, found, evicted) = {
+        let (context, key, found, evicted, lost) = {
             let mut g = c.gate();
             match H::key(&g.context, va, access) {
                 Ok(key) => {
                     let found = g.tlb.lookup(side, &key);
                     let evicted = g.drop_evicted();
+                    let lost = self.lost(&g);
                     if let (false, Lookup::Hit(e)) = (self.retains, &found) {
                         g.held.take_in(*e);
                     }
-                    (g.context.clone(), key, found, evicted)
+                    (g.context.clone(), key, found, evicted, lost)
                 }
                 Err(f) => return fault(f),
             }
         };
+        if !self.retains {
+            let hit = matches!(found, Lookup::Hit(_));
+            self.emit(cpu, || CpuEvent::Lookup { page: va.page(), access, hit });
+            self.tell_lost(cpu, &lost);
+        }
         match found {
             Lookup::Hit(entry) => {
                 c.stats.hits.bump();
@@ -145,12 +152,28 @@ impl<H: Hardware> Cpus<H> {
         }
         let fill = g.tlb.fill(side, entry);
         let evicted = g.drop_evicted();
+        let lost = self.lost(&g);
         drop(g);
+        self.tell_lost(cpu, &lost);
         if fill == Fill::Entered {
             c.stats.fills.bump();
             self.emit(cpu, || CpuEvent::Fill { page: va.page() });
         }
         evicted
+    }
+
+    /// What the last lookup or fill drove out, where somebody wants to hear of it.
+    fn lost(&self, g: &Gate<H>) -> Vec<(Vaddr, u8)> {
+        if self.retains || !self.tracing() {
+            return Vec::new();
+        }
+        g.tlb.evicted().iter().map(|e| (e.tag.page, e.tag.shift)).collect()
+    }
+
+    fn tell_lost(&self, cpu: u32, lost: &[(Vaddr, u8)]) {
+        for &(page, shift) in lost {
+            self.emit(cpu, || CpuEvent::Evict { page, shift })
+        }
     }
 
     /// A store to a TLB of its own, such as SPARC's Data In: enters a translation, unless a purge was made since `seq`.

@@ -32,7 +32,7 @@ pub enum RamError {
         source: std::io::Error,
     },
     /// A memory size that is not a positive multiple of 1 MiB.
-    #[error("guest memory of {size:#x} bytes; wanted a multiple of 1 MiB from 16 MiB to 1 TiB")]
+    #[error("guest memory of {size:#x} bytes; wanted a multiple of 1 MiB from 1 MiB to 1 TiB")]
     Size {
         /// Found.
         size: u64,

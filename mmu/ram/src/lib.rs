@@ -8,6 +8,7 @@
 mod addr;
 mod code;
 mod error;
+mod file;
 mod memory;
 pub mod raw;
 mod words;
@@ -15,5 +16,6 @@ mod words;
 pub use addr::{Asid, Kva, Paddr, Pfn, Raddr, Vaddr};
 pub use code::CodeBits;
 pub use error::RamError;
+pub use file::MappedFile;
 pub use memory::{PAGE_SHIFT, PAGE_SIZE, Ram};
 pub use words::Words;

@@ -46,6 +46,12 @@ impl std::fmt::Debug for Sanitizer {
     }
 }
 
+/// Hears of everything that the sanitizer logs. Called on the thread that does it; must reach no scheduling point.
+pub trait Watcher: Send + Sync {
+    /// `what` happened on `cpu`, or on none ([`racewalk_sched::NO_CPU`]).
+    fn happened(&self, cpu: u32, what: &What);
+}
+
 fn finding(c: Check) -> Result<(), MmError> {
     c.map_err(MmError::Found)
 }
@@ -53,6 +59,11 @@ fn finding(c: Check) -> Result<(), MmError> {
 impl Sanitizer {
     pub(crate) fn new(format: Format, options: Options) -> Sanitizer {
         Sanitizer { state: Mutex::new(State::new(format, options.log.max(16), options.states)) }
+    }
+
+    /// From now on tells `watcher` of everything that is logged.
+    pub fn watch(&self, watcher: std::sync::Arc<dyn Watcher>) {
+        self.state().watcher = Some(watcher)
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {

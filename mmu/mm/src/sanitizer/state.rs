@@ -99,6 +99,7 @@ pub(crate) struct State {
     pub(crate) log: VecDeque<Event>,
     log_limit: usize,
     dropped: u64,
+    pub(crate) watcher: Option<std::sync::Arc<dyn super::Watcher>>,
     tables: BTreeMap<u64, Table>,
     generations: BTreeMap<u64, u64>,
     walks: Vec<Walk>,
@@ -148,6 +149,7 @@ impl State {
             log: VecDeque::new(),
             log_limit,
             dropped: 0,
+            watcher: None,
             tables: BTreeMap::new(),
             generations: BTreeMap::new(),
             walks: Vec::new(),
@@ -171,6 +173,9 @@ impl State {
 
     fn note_of(&mut self, cpu: u32, what: What) -> u64 {
         self.seq += 1;
+        if let Some(w) = &self.watcher {
+            w.happened(cpu, &what);
+        }
         if self.log.len() == self.log_limit {
             self.log.pop_front();
             self.dropped += 1;
@@ -600,6 +605,7 @@ impl State {
             CpuEvent::Store { addr, value } => {
                 self.note_of(cpu, What::Store { entry: *addr, value: *value });
             }
+            CpuEvent::Lookup { .. } | CpuEvent::Evict { .. } => {}
             CpuEvent::Fill { .. } | CpuEvent::Load { .. } => {}
         }
         Ok(())

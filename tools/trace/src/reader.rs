@@ -1,0 +1,360 @@
+//! Recordings being read: as far as the file is whole, with what is not named.
+
+use crate::error::{FrameError, TraceError};
+use crate::frame::{self, FILE_HEADER, FRAME_HEADER, FileHeader, FrameHeader, FrameKind, TRAILER};
+use crate::meta::{EndNote, Meta};
+use crate::record::{ColumnsRead, Record};
+use crate::wire::Input;
+use racewalk_ram::MappedFile;
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// A part of a file that cannot be read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Damage {
+    /// Where in the file it begins.
+    pub at: u64,
+    /// Bytes, up to the next whole frame or the end.
+    pub len: u64,
+    /// The stream, records and number of the first record that were there, if the header says.
+    pub lost: Option<(u32, u32, u64)>,
+    /// Why.
+    pub why: FrameError,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bytes {:#x} to {:#x} are lost: {}", self.at, self.at + self.len, self.why)?;
+        match self.lost {
+            Some((stream, n, first)) if n > 0 => {
+                write!(f, "; {n} records of {} from number {first}", crate::stream::name(stream))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A frame of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FrameRef {
+    /// Where it begins.
+    pub at: u64,
+    /// Its header.
+    pub header: FrameHeader,
+}
+
+/// An open recording.
+#[derive(Debug)]
+pub struct Recording {
+    path: PathBuf,
+    file: MappedFile,
+    /// The version in the header.
+    pub minor: u16,
+    /// What was recorded.
+    pub meta: Meta,
+    /// How it ended; nothing if it was not completed.
+    pub end: Option<EndNote>,
+    /// Its frames, in the order of the file.
+    pub frames: Vec<FrameRef>,
+    /// What was found unreadable when it was opened.
+    pub damage: Vec<Damage>,
+    /// The index was there.
+    pub indexed: bool,
+}
+
+impl Recording {
+    /// Opens a file. Where the index is missing or wrong, the file is gone through frame by frame.
+    pub fn open(path: &Path) -> Result<Recording, TraceError> {
+        let f = File::open(path).map_err(TraceError::io("open", path))?;
+        let file = MappedFile::new(&f).map_err(TraceError::io("map", path))?;
+        let minor = header(&file, path)?;
+        let (frames, damage, indexed) = match indexed(&file) {
+            Some(frames) => (frames, Vec::new(), true),
+            None => {
+                let (frames, damage) = scan(&file, FILE_HEADER as u64);
+                (frames, damage, false)
+            }
+        };
+        let first = frames.iter().find(|f| f.header.kind == FrameKind::Meta);
+        let problem = |problem: String| TraceError::Meta { path: path.into(), problem };
+        let first = first.ok_or_else(|| problem("it has no whole frame that does".into()))?;
+        let text = contents(&file, first).map_err(|e| problem(e.to_string()))?;
+        let meta = serde_json::from_slice(&text).map_err(|e| problem(e.to_string()))?;
+        let end = frames.iter().rfind(|f| f.header.kind == FrameKind::End);
+        let end = end.and_then(|f| serde_json::from_slice(&contents(&file, f).ok()?).ok());
+        Ok(Recording { path: path.into(), file, minor, meta, end, frames, damage, indexed })
+    }
+
+    /// The file's name.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of the file.
+    pub fn size(&self) -> u64 {
+        self.file.len()
+    }
+
+    /// Goes through the whole file without its index, and reads every frame: what is damaged.
+    pub fn examine(&self) -> (Vec<FrameRef>, Vec<Damage>) {
+        scan(&self.file, FILE_HEADER as u64)
+    }
+
+    /// A frame's contents.
+    pub fn contents(&self, f: &FrameRef) -> Result<Vec<u8>, FrameError> {
+        contents(&self.file, f)
+    }
+
+    /// The guest's program, if it is in the file whole.
+    pub fn image(&self) -> Option<Vec<u8>> {
+        let mut all = Vec::new();
+        for f in self.frames.iter().filter(|f| f.header.kind == FrameKind::Image) {
+            all.extend(self.contents(f).ok()?)
+        }
+        (self.meta.guest.embedded && blake3::hash(&all).to_hex().as_str() == self.meta.guest.blake3)
+            .then_some(all)
+    }
+
+    /// The streams that have records.
+    pub fn streams(&self) -> Vec<u32> {
+        let of = |f: &FrameRef| (f.header.kind == FrameKind::Stream).then_some(f.header.stream);
+        let mut all: Vec<u32> = self.frames.iter().filter_map(of).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// The records of a stream, in order. A damaged frame gives its damage, and then the next frame follows.
+    pub fn records(&self, stream: u32) -> Records<'_> {
+        let frames = self.frames.iter();
+        let mine = frames.filter(move |f| f.header.kind == FrameKind::Stream && f.header.stream == stream);
+        Records { recording: self, frames: mine.copied().collect(), waiting: VecDeque::new() }
+    }
+
+    /// The records of all streams: events by their sequence numbers, each behind the runs of its stream that came
+    /// before it.
+    pub fn merged(&self) -> Merged<'_> {
+        let streams = self.streams().into_iter().map(|s| (s, self.records(s), VecDeque::new(), 0)).collect();
+        Merged { streams, group: VecDeque::new() }
+    }
+
+    /// The records of a frame.
+    pub(crate) fn frame_records(&self, f: &FrameRef) -> Result<Vec<Record>, FrameError> {
+        let bytes = self.contents(f)?;
+        let mut read = ColumnsRead::new(&bytes)?;
+        let mut all = Vec::with_capacity(f.header.records.min(1 << 22) as usize);
+        while let Some(r) = read.next()? {
+            all.push(r)
+        }
+        let (found, said) = (all.len() as u64, f.header.records as u64);
+        if found != said {
+            return Err(crate::error::Malformed::Count { found, said }.into());
+        }
+        Ok(all)
+    }
+}
+
+fn header(file: &MappedFile, path: &Path) -> Result<u16, TraceError> {
+    let mut b = [0; FILE_HEADER];
+    let n = file.read(0, &mut b);
+    match frame::parse_file_header(&b) {
+        FileHeader::Good { minor } if n == FILE_HEADER => Ok(minor),
+        FileHeader::Version { major, minor, by } if n == FILE_HEADER => {
+            Err(TraceError::Version { path: path.into(), major, minor, by })
+        }
+        _ => Err(TraceError::Magic { path: path.into(), found: b[..n.min(8)].into(), wanted: frame::MAGIC }),
+    }
+}
+
+fn header_at(file: &MappedFile, at: u64) -> Result<FrameHeader, FrameError> {
+    let mut b = [0; FRAME_HEADER];
+    let n = file.read(at, &mut b);
+    FrameHeader::parse(&b[..n])
+}
+
+fn stored(file: &MappedFile, f: &FrameRef) -> Result<Vec<u8>, FrameError> {
+    let mut b = vec![0; f.header.stored as usize];
+    let n = file.read(f.at + FRAME_HEADER as u64, &mut b);
+    if n < b.len() {
+        return Err(FrameError::Cut { missing: (b.len() - n) as u64 });
+    }
+    Ok(b)
+}
+
+fn contents(file: &MappedFile, f: &FrameRef) -> Result<Vec<u8>, FrameError> {
+    f.header.unpack(&stored(file, f)?)
+}
+
+/// The frames that the index names, if there is an index and they are where it says.
+fn indexed(file: &MappedFile) -> Option<Vec<FrameRef>> {
+    let at = file.len().checked_sub(TRAILER as u64)?;
+    let mut b = [0; TRAILER];
+    file.read(at, &mut b);
+    let at = frame::parse_trailer(&b)?;
+    let index = FrameRef { at, header: header_at(file, at).ok()? };
+    if index.header.kind != FrameKind::Index {
+        return None;
+    }
+    let bytes = contents(file, &index).ok()?;
+    let mut i = Input::new(&bytes);
+    let n = i.number().ok()?;
+    let mut frames = Vec::with_capacity(n.min(1 << 20) as usize);
+    let mut at = 0u64;
+    for _ in 0..n {
+        at = at.checked_add(i.number().ok()?)?;
+        frames.push(FrameRef { at, header: header_at(file, at).ok()? })
+    }
+    frames.push(index);
+    i.is_empty().then_some(frames)
+}
+
+/// All whole frames from `at` on, and what is between them.
+pub(crate) fn scan(file: &MappedFile, mut at: u64) -> (Vec<FrameRef>, Vec<Damage>) {
+    let (mut frames, mut damage) = (Vec::new(), Vec::new());
+    while at < file.len() {
+        if at + TRAILER as u64 == file.len() {
+            let mut b = [0; TRAILER];
+            file.read(at, &mut b);
+            if frame::parse_trailer(&b).is_some() {
+                break;
+            }
+        }
+        let good = header_at(file, at).and_then(|header| {
+            let f = FrameRef { at, header };
+            // Whole means that its contents are, too.
+            contents(file, &f).map(|_| f)
+        });
+        match good {
+            Ok(f) => {
+                at += (FRAME_HEADER + f.header.stored as usize) as u64;
+                frames.push(f)
+            }
+            Err(why) => {
+                let header = header_at(file, at).ok();
+                let lost = header.map(|h| (h.stream, h.records, h.first));
+                let next = next_frame(file, at + 1);
+                damage.push(Damage { at, len: next - at, lost, why });
+                at = next
+            }
+        }
+    }
+    (frames, damage)
+}
+
+/// Where the next frame header, or the trailer, is that matches its checksum; the end of the file if there is none.
+fn next_frame(file: &MappedFile, mut at: u64) -> u64 {
+    let mut b = vec![0; 1 << 16];
+    loop {
+        let n = file.read(at, &mut b);
+        if n < 4 {
+            return file.len();
+        }
+        for k in 0..n - 3 {
+            let here = at + k as u64;
+            let trailer = b[k..].starts_with(&frame::TRAILER_MAGIC) && here + TRAILER as u64 == file.len();
+            if trailer || (b[k..].starts_with(b"RWFR") && header_at(file, here).is_ok()) {
+                return here;
+            }
+        }
+        // What may begin in the last bytes is looked at again.
+        at += n as u64 - 3
+    }
+}
+
+/// The records of one stream.
+#[derive(Debug)]
+pub struct Records<'a> {
+    recording: &'a Recording,
+    frames: VecDeque<FrameRef>,
+    waiting: VecDeque<Record>,
+}
+
+impl Records<'_> {
+    /// Reads the next frame. False behind the last.
+    fn refill(&mut self) -> Result<bool, Damage> {
+        let Some(f) = self.frames.pop_front() else { return Ok(false) };
+        match self.recording.frame_records(&f) {
+            Ok(all) => {
+                self.waiting = all.into();
+                Ok(true)
+            }
+            Err(why) => {
+                let len = (FRAME_HEADER + f.header.stored as usize) as u64;
+                let lost = Some((f.header.stream, f.header.records, f.header.first));
+                Err(Damage { at: f.at, len, lost, why })
+            }
+        }
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<Record, Damage>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(r) = self.waiting.pop_front() {
+                return Some(Ok(r));
+            }
+            match self.refill() {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(d) => return Some(Err(d)),
+            }
+        }
+    }
+}
+
+type Queued = VecDeque<Result<Record, Damage>>;
+
+/// The records of all streams.
+#[derive(Debug)]
+pub struct Merged<'a> {
+    /// Stream, its records, its next group, and the sequence number that the group ends with.
+    streams: Vec<(u32, Records<'a>, Queued, u64)>,
+    /// What comes next.
+    group: VecDeque<(u32, Result<Record, Damage>)>,
+}
+
+impl Merged<'_> {
+    /// Makes sure that the stream has a group: runs up to an event, or what is left of a frame. False at its end.
+    fn prepare(s: &mut (u32, Records<'_>, Queued, u64)) -> bool {
+        while s.2.is_empty() {
+            match s.1.next() {
+                None => return false,
+                Some(Err(d)) => s.2.push_back(Err(d)),
+                Some(Ok(r)) => {
+                    let mut next = Some(r);
+                    while let Some(r) = next.take() {
+                        let event = match &r {
+                            Record::Event { seq, .. } => Some(*seq),
+                            _ => None,
+                        };
+                        s.2.push_back(Ok(r));
+                        match event {
+                            Some(seq) => s.3 = seq,
+                            None => next = s.1.waiting.pop_front(),
+                        }
+                    }
+                }
+            }
+        }
+        true
+    }
+}
+
+impl Iterator for Merged<'_> {
+    type Item = (u32, Result<Record, Damage>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(x) = self.group.pop_front() {
+            return Some(x);
+        }
+        self.streams.retain_mut(Self::prepare);
+        let s = self.streams.iter_mut().min_by_key(|s| s.3)?;
+        let stream = s.0;
+        self.group = s.2.drain(..).map(|r| (stream, r)).collect();
+        self.group.pop_front()
+    }
+}
