@@ -1,4 +1,4 @@
-//! Under the sanitizer only: the test hypercall, and what is looked at when the process has ended.
+//! Under the sanitizer, or for a recording: the test hypercall, and what is looked at when the process has ended.
 //!
 //! `DIAGNOSE` with code 0x500 is no instruction of problem state on any machine; where the run is watched it lets a
 //! guest ask for what no system call does. R1 names the function, R3 holds an address, the answer is left in R1:
@@ -7,9 +7,11 @@
 //! |---|---|---|
 //! | 1 | retract the page table of the segment at R3, as khugepaged does | 1 if there was one to retract, else 0 |
 //! | 2 | wait until the callbacks queued so far have run | 0 |
+//! | 3 | mark this place, in a recording, with the number in R3 | 0 |
 //!
-//! Anything else answers −1.
+//! Anything else answers −1. Without `--sanitize` there is only the mark, and only where a recording is made.
 
+use crate::observe::Note;
 use crate::system::System;
 use crate::task::Task;
 use racewalk_mm::MmError;
@@ -22,7 +24,7 @@ const DIAG: u8 = 0x83;
 impl Task {
     /// Whether the privileged instruction at the program counter was the hypercall; then it is done.
     pub(crate) fn hypercall(&mut self, len: u8) -> bool {
-        if self.sys.kernel.sanitizer().is_none() {
+        if !self.sys.sanitizes && !self.sys.observer.is_some() {
             return false;
         }
         let pc = self.pc();
@@ -33,6 +35,13 @@ impl Task {
             return false;
         }
         let answer = match self.gpr(r1) {
+            3 => {
+                let value = self.gpr(r3);
+                self.note(|| Note::Mark(value));
+                0
+            }
+            // What changes page tables is for runs that ask for it.
+            _ if !self.sys.sanitizes => return false,
             1 => match self.sys.mm.retract_segment(self.gpr(r3)) {
                 Ok(done) => done as u64,
                 Err(_) => u64::MAX,
@@ -54,7 +63,7 @@ impl System {
     /// over is found too.
     pub fn findings(&self) -> Vec<MmError> {
         let k = &self.kernel;
-        if k.sanitizer().is_some() && !k.has_findings() {
+        if self.sanitizes && !k.has_findings() {
             let down = (0..self.cpus.count())
                 .try_for_each(|cpu| self.mm.detach(cpu))
                 .and_then(|()| self.mm.exit())

@@ -9,6 +9,7 @@ mod futex;
 mod lab;
 mod load;
 mod object;
+pub mod observe;
 mod pagecache;
 mod pool;
 mod proc;

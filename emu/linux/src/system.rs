@@ -5,6 +5,7 @@ use crate::elf::{self, ElfError};
 use crate::errno::Errno;
 use crate::file::Files;
 use crate::futex::Futexes;
+use crate::observe::Observed;
 use crate::pagecache::PageCache;
 use crate::pool::Pool;
 use crate::signal::{Actions, Info, Queue, bit};
@@ -58,6 +59,8 @@ pub struct Options {
     pub tlb: TlbConfig,
     /// Bytes of translated code before the cache is emptied.
     pub code_bytes: usize,
+    /// Who takes down what the machine does. It is watched by the sanitizer then, as with `sanitize`.
+    pub observer: Observed,
 }
 
 /// Takes lines of `--strace` and warnings.
@@ -182,6 +185,10 @@ pub struct System {
     next_tid: AtomicU32,
     live: AtomicU32,
     speculates: bool,
+    /// The test hypercall is there.
+    pub(crate) sanitizes: bool,
+    /// Who takes down what happens.
+    pub(crate) observer: Observed,
     exit_status: AtomicU32,
     ending: AtomicU32,
     end: Mutex<Option<Ending>>,
@@ -199,19 +206,33 @@ impl System {
         config.scheme = o.scheme.scheme;
         config.without = o.scheme.without;
         config.measure = if o.measure { Measure::Nanoseconds } else { Measure::Off };
-        config.sanitize = o.sanitize.then(Default::default);
+        config.sanitize = (o.sanitize || o.observer.is_some()).then(Default::default);
         config.stack_limit = crate::syscall::STACK_LIMIT;
         let kernel = Kernel::new(ram, cpus.clone(), config).map_err(|e| machine(e.to_string()))?;
-        let cache = CodeCache::<S390x>::new(cpus.clone(), o.mode, o.code_bytes)
-            .map_err(|e| machine(e.to_string()))?;
+        let mut runs: Vec<_> = (0..o.cpus).map(|n| o.observer.0.as_ref().and_then(|w| w.runs(n))).collect();
+        let cache = match runs.iter().all(Option::is_some) {
+            true => CodeCache::<S390x>::recording(cpus.clone(), o.mode, o.code_bytes),
+            false => CodeCache::<S390x>::new(cpus.clone(), o.mode, o.code_bytes),
+        };
+        let cache = cache.map_err(|e| machine(e.to_string()))?;
+        if let Some(w) = &o.observer.0 {
+            cpus.trace_to(w.sink());
+            if let Some(s) = kernel.sanitizer() {
+                s.watch(w.watcher())
+            }
+        }
         let clock = Arc::new(GuestClock);
-        let vcpu = |n| {
+        let mut vcpu = |n: u32| {
             let mmu = PortMmu::new(cpus.clone(), n, clock.clone());
-            Vcpu::new(Core::new(Box::new(mmu), cpus.signal_word(n)), cache.clone())
+            let mut core = Core::new(Box::new(mmu), cpus.signal_word(n));
+            if let Some((sink, position)) = runs[n as usize].take() {
+                core.record_runs(sink, position)
+            }
+            Vcpu::new(core, cache.clone())
         };
         // To compare the engines, each block runs twice: nobody may see the first time.
         let limit = if o.mode == Mode::Check { 1 } else { o.cpus };
-        let pool = Pool::new((0..o.cpus).map(vcpu).collect(), limit);
+        let pool = Pool::new((0..o.cpus).map(&mut vcpu).collect(), limit);
         let cwd = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let cwd = rustix::fs::open(".", cwd, rustix::fs::Mode::empty())
             .map_err(|e| machine(format!("open the working directory: {e}")))?;
@@ -249,6 +270,8 @@ impl System {
             next_tid: AtomicU32::new(FIRST_PID),
             live: AtomicU32::new(0),
             speculates: o.speculate,
+            sanitizes: o.sanitize,
+            observer: o.observer.clone(),
             exit_status: AtomicU32::new(0),
             ending: AtomicU32::new(NOT_ENDING),
             end: Mutex::new(None),
@@ -354,6 +377,18 @@ impl System {
         };
         let cpus = if self.speculates { self.cpus.count() } else { 0 };
         (0..cpus).filter_map(walker).collect()
+    }
+
+    /// When every task has ended: gives the observer what the CPUs have not given it yet.
+    pub fn flush_runs(&self) {
+        self.pool.each_idle(|_, v| v.core.flush_runs())
+    }
+
+    /// Instructions of each CPU, when every task has ended.
+    pub fn instructions_by_cpu(&self) -> Vec<u64> {
+        let mut all = vec![0; self.cpus.count() as usize];
+        self.pool.each_idle(|n, v| all[n as usize] = v.instructions);
+        all
     }
 
     /// What the process exits with if no task calls exit_group: the status of the last task.

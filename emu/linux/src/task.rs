@@ -3,6 +3,7 @@
 use crate::clock::Moment;
 use crate::errno::{Errno, SysResult};
 use crate::file::{OpenFile, Wait};
+use crate::observe::Note;
 use crate::signal::{self, AltStack, Info, Interrupted, Interruption, Queue};
 use crate::system::{Ending, System};
 use racewalk_cpu::signal as cpu_signal;
@@ -276,8 +277,17 @@ impl Task {
         v.core.slots = self.saved.slots;
         v.core.pc = self.saved.pc;
         self.cpu = Some((n, v));
+        let tid = self.shared.tid;
+        self.sys.observer.note(n, || Note::Task(tid));
         if let Err(e) = self.sys.mm.switch_to(n) {
             self.sys.finish(Ending::Failed(e.to_string()));
+        }
+    }
+
+    /// Tells the observer, if there is one, what happened on this task's CPU.
+    pub(crate) fn note(&self, note: impl FnOnce() -> Note) {
+        if let Some((n, _)) = self.cpu {
+            self.sys.observer.note(n, note)
         }
     }
 
@@ -543,6 +553,8 @@ impl Task {
             let line = crate::syscall::line(self, nr, args, r);
             self.sys.talk.call(self.shared.tid, &line);
         }
+        let tid = self.shared.tid;
+        self.note(|| Note::Call { tid, number: nr, result: encode(r) });
         if self.ended {
             return;
         }

@@ -44,6 +44,7 @@ fn run_with(
         speculate: true,
         tlb: TlbConfig::infinite(),
         code_bytes: 4 << 20,
+        observer: Default::default(),
     };
     let (sys, first) = System::start(&options, Arc::new(Quiet)).unwrap();
     config.max_points = 100_000_000;

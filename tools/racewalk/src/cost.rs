@@ -123,6 +123,7 @@ fn watched(args: &cli::Cost, v: Variant) -> anyhow::Result<Result<(Column, u8), 
         measure: true,
         speculate: false,
         code_bytes: CODE_BYTES,
+        observer: Default::default(),
     };
     let output = Arc::new(Output::open(None)?);
     let (sys, first) = match System::start(&o, Arc::new(Calls { output, strace: false })) {

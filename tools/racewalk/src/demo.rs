@@ -31,6 +31,7 @@ pub fn demo(d: &Demo) -> anyhow::Result<u8> {
         speculate: false,
         tlb: TlbConfig::infinite(),
         code_bytes: 16 << 20,
+        observer: Default::default(),
     };
     let talk = Arc::new(Calls { output: Arc::new(Output::open(None)?), strace: false });
     let started = System::start(&o, talk);

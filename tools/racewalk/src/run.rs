@@ -50,6 +50,7 @@ pub fn options(m: &Machine, program: &[OsString]) -> Options {
         speculate: m.speculate,
         tlb: m.tlb.clone(),
         code_bytes: CODE_BYTES,
+        observer: Default::default(),
     }
 }
 

@@ -74,7 +74,7 @@ mod tests {
     fn pages_and_addresses() {
         let s = Selection { addresses: Some((0x1800, 0x3000)), ..Selection::default() };
         assert!([0x1000, 0x2000].iter().all(|&p| s.page(p)));
-        assert!(![0, 0x3000, u64::MAX & !0xfff].iter().any(|&p| s.page(p)));
+        assert!(![0, 0x3000, !0xfff].iter().any(|&p| s.page(p)));
         assert!(s.address(0x1800) && !s.address(0x17ff) && !s.address(0x3000));
         assert!(Selection::default().everything() && !s.everything());
         let text = serde_json::to_string(&Selection { kinds: vec![Group::Walk], ..s.clone() }).unwrap();
