@@ -6,6 +6,8 @@ use racewalk_lab::campaign::Shard;
 use racewalk_lab::scenario::Geometry;
 use racewalk_mm::Variant;
 use racewalk_sched::controlled::PolicySpec;
+use racewalk_trace::event::Group;
+use racewalk_trace::select::Selection;
 use racewalk_walk::event::PageSize;
 use racewalk_walk::tlb::config::{ConfigError, TlbConfig};
 use racewalk_walk::tlb::presets;
@@ -38,9 +40,12 @@ Examples:\n  racewalk run ./hello\n  racewalk run --cpus 4 --engine interp --str
     Run(Run),
     /// Run a program and write down what its MMU does.
     #[command(
-        after_help = "Examples:\n  racewalk trace --ptw ./hello\n  racewalk trace --ptw -o walks.txt ./hello"
+        args_conflicts_with_subcommands = true,
+        subcommand_negates_reqs = true,
+        after_help = "Exit status: as of `run`.\n\n\
+Examples:\n  racewalk trace -o hello.rwt ./hello\n  racewalk trace show hello.rwt\n  racewalk trace -o walks.rwt --only walk,flush --cpus 4 ./threads\n  racewalk trace --ptw ./hello"
     )]
-    Trace(Trace),
+    Trace(Box<Trace>),
     /// Run the built-in multi-threaded guest and summarise what its MMU did. Needs nothing installed.
     #[command(after_help = "Example:\n  racewalk demo")]
     Demo(Demo),
@@ -107,7 +112,7 @@ pub struct Machine {
     pub report: Option<PathBuf>,
     /// The TLBs and walk caches of each CPU: a preset, or a TOML file as docs/tlb.md describes it.
     #[arg(long, default_value = "infinite", env = "RACEWALK_TLB", value_name = "PRESET|FILE", value_parser = tlb)]
-    pub tlb: TlbConfig,
+    pub tlb: (String, TlbConfig),
     /// Set or, without `=`, pass on an environment variable of the guest. Without any -E the guest gets ours.
     #[arg(short = 'E', value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
@@ -155,11 +160,121 @@ pub struct Trace {
     #[allow(missing_docs, reason = "documented at its type")]
     pub machine: Machine,
     /// Every page-table walk with its steps, TLB fills, purges and context loads, as text.
-    #[arg(long, required = true)]
+    #[arg(long)]
     pub ptw: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "documented at its type")]
+    pub select: Select,
+    /// Put the program into the recording.
+    #[arg(long)]
+    pub embed: bool,
+    /// When the disk cannot follow: let the guest wait, or drop and count what does not fit.
+    #[arg(long, default_value = "wait")]
+    pub when_full: WhenFull,
+    #[command(subcommand)]
+    #[allow(missing_docs, reason = "documented at its type")]
+    pub verb: Option<TraceVerb>,
     /// The program and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     pub program: Vec<OsString>,
+}
+
+impl Trace {
+    /// What goes into the recording.
+    pub fn selection(&self) -> Selection {
+        let s = &self.select;
+        Selection {
+            kinds: s.only.clone(),
+            cpus: s.only_cpus.clone(),
+            addresses: s.addresses,
+            instructions: s.instructions,
+            marks: s.marks,
+        }
+    }
+}
+
+/// What of a run goes into a recording.
+#[derive(Clone, Debug, Args)]
+pub struct Select {
+    /// Only these kinds of records: access, walk, tlb, flush, mm, guest.
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = |s: &str| s.parse::<Group>())]
+    pub only: Vec<Group>,
+    /// Only these CPUs, and what no CPU does.
+    #[arg(long, value_name = "CPUS", value_delimiter = ',')]
+    pub only_cpus: Vec<u32>,
+    /// Only accesses, walks and fills of these virtual addresses.
+    #[arg(long, value_name = "FROM..TO", value_parser = range)]
+    pub addresses: Option<(u64, u64)>,
+    /// Only what each CPU does between these counts of instructions.
+    #[arg(long, value_name = "FROM..TO", value_parser = range)]
+    pub instructions: Option<(u64, u64)>,
+    /// Only from the guest's mark of the first number to that of the second.
+    #[arg(long, value_name = "FROM..TO", value_parser = range)]
+    pub marks: Option<(u64, u64)>,
+}
+
+/// What happens when a recording cannot follow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum WhenFull {
+    /// The guest waits.
+    Wait,
+    /// Records are dropped and counted.
+    Drop,
+}
+
+/// What to do with a recording.
+#[derive(Debug, Subcommand)]
+pub enum TraceVerb {
+    /// Print its records.
+    Show(Show),
+    /// Count what is in it.
+    Stats(TraceStats),
+    /// Read all of it and say what is damaged, contradictory or missing.
+    #[command(after_help = "Exit status: 0 nothing is wrong; 1 something is; 125 it cannot be read at all.")]
+    Check {
+        /// The recording.
+        file: PathBuf,
+    },
+    /// Say where two recordings differ first.
+    #[command(
+        after_help = "Exit status: 0 they have the same records; 1 they do not; 125 one cannot be read."
+    )]
+    Diff {
+        /// The first.
+        a: PathBuf,
+        /// The second.
+        b: PathBuf,
+    },
+}
+
+/// `racewalk trace show`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0; 1 a part could not be read; 125 it cannot be read at all.")]
+pub struct Show {
+    /// The recording.
+    pub file: PathBuf,
+    /// Only these kinds of records: access, walk, tlb, flush, mm, guest, input.
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = |s: &str| s.parse::<Group>())]
+    pub kind: Vec<Group>,
+    /// Only these CPUs.
+    #[arg(long, value_name = "CPUS", value_delimiter = ',')]
+    pub cpu: Vec<u32>,
+    /// Print so many records at most.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Go on while the file grows, until it is complete; in the order in which it was written.
+    #[arg(long)]
+    pub follow: bool,
+}
+
+/// `racewalk trace stats`.
+#[derive(Debug, Args)]
+pub struct TraceStats {
+    /// The recording.
+    pub file: PathBuf,
+    /// For people, or one JSON object.
+    #[arg(long, default_value = "text")]
+    pub format: StatsFormat,
 }
 
 /// `racewalk demo`.
@@ -325,7 +440,7 @@ fn seconds(s: &str) -> Result<f64, String> {
     }
 }
 
-fn tlb(s: &str) -> Result<TlbConfig, String> {
+fn tlb(s: &str) -> Result<(String, TlbConfig), String> {
     let config = presets::find(s).map_err(|e| match e {
         ConfigError::Unknown { .. } => match racewalk_lab::nearest(s, presets::names()) {
             Some(meant) => format!("did you mean {meant:?}? {e}"),
@@ -337,7 +452,11 @@ fn tlb(s: &str) -> Result<TlbConfig, String> {
         Some(side) => Err(format!(
             "no array for {side} accesses holds pages of {PAGE}, which s390x programs have; such as zec12, z13 and z14 do"
         )),
-        None => Ok(config),
+        // Its text, for who wants to repeat the run.
+        None => match presets::text(s).map(String::from).ok_or(()).or_else(|()| std::fs::read_to_string(s)) {
+            Ok(text) => Ok((text, config)),
+            Err(_) => Ok((s.into(), config)),
+        },
     }
 }
 
@@ -349,6 +468,23 @@ fn geometry(s: &str) -> Result<Geometry, String> {
         let all: Vec<_> = Geometry::ALL.iter().map(|g| g.word()).collect();
         format!("geometry {s:?}; wanted one of {}", all.join(", "))
     })
+}
+
+/// `FROM..TO`, either of which may be missing; hexadecimal with 0x.
+fn range(s: &str) -> Result<(u64, u64), String> {
+    let bad = || format!("range {s:?}; wanted FROM..TO, such as 0x10000..0x20000 or 1000..");
+    let number = |t: &str, none: u64| match t {
+        "" => Some(none),
+        t => match t.strip_prefix("0x") {
+            Some(hex) => u64::from_str_radix(hex, 16).ok(),
+            None => t.parse().ok(),
+        },
+    };
+    let (from, to) = s.split_once("..").ok_or_else(bad)?;
+    match (number(from, 0), number(to, u64::MAX)) {
+        (Some(a), Some(b)) if a < b => Ok((a, b)),
+        _ => Err(bad()),
+    }
 }
 
 fn size(s: &str) -> Result<u64, String> {

@@ -10,9 +10,11 @@ mod mutants;
 mod new_scheme;
 mod race;
 mod random;
+mod record;
 mod report;
 mod run;
 mod talk;
+mod trace;
 mod walk;
 
 use clap::Parser;
@@ -30,7 +32,17 @@ fn main() -> ExitCode {
     };
     let result = match cli.verb {
         cli::Verb::Run(r) => run::run(&r.machine, &r.program, false),
-        cli::Verb::Trace(t) => run::run(&t.machine, &t.program, t.ptw),
+        cli::Verb::Trace(t) => match (&t.verb, &t.machine.output) {
+            (Some(v), _) => trace::trace(v),
+            (None, Some(path)) if !t.ptw => record::record(&t, path),
+            (None, None) if !t.ptw => {
+                eprintln!(
+                    "error: trace has nowhere to write to\nhint: `racewalk trace -o FILE PROGRAM` records, `racewalk trace --ptw PROGRAM` prints walks"
+                );
+                Ok(exit::USAGE)
+            }
+            (None, _) => run::run(&t.machine, &t.program, true),
+        },
         cli::Verb::Demo(d) => demo::demo(&d),
         cli::Verb::Walk(w) => walk::walk(&w),
         cli::Verb::Race(r) => race::race(&r),

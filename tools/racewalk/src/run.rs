@@ -11,6 +11,7 @@ use racewalk_mm::MmError;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes of translated code before the cache starts over.
 pub const CODE_BYTES: usize = 128 << 20;
@@ -48,7 +49,7 @@ pub fn options(m: &Machine, program: &[OsString]) -> Options {
         sanitize: m.sanitize,
         measure: false,
         speculate: m.speculate,
-        tlb: m.tlb.clone(),
+        tlb: m.tlb.1.clone(),
         code_bytes: CODE_BYTES,
         observer: Default::default(),
     }
@@ -92,21 +93,45 @@ pub fn run(m: &Machine, program: &[OsString], walks: bool) -> anyhow::Result<u8>
     }
     let ending = sys.run_free(first);
     if let Some(format) = m.stats {
-        let r = Report::of(&sys);
-        output.put(&match format {
-            StatsFormat::Text => r.text(),
-            StatsFormat::Json => r.json(),
-        });
+        output.put(&stats(&sys, format));
     }
     if let Err(e) = output.finish() {
         eprintln!("racewalk: warning: write {:?}: {e}", m.output);
     }
+    conclude(&sys, &ending, m.report.as_deref())
+}
+
+/// Counters of a run.
+pub fn stats(sys: &System, format: StatsFormat) -> String {
+    let r = Report::of(sys);
+    match format {
+        StatsFormat::Text => r.text(),
+        StatsFormat::Json => r.json(),
+    }
+}
+
+/// After a run: says what was found, or how the guest ended, and gives the exit status.
+pub fn conclude(sys: &System, ending: &Ending, report: Option<&Path>) -> anyhow::Result<u8> {
     let found = sys.findings();
     if found.is_empty() {
-        return Ok(status(&ending));
+        return Ok(status(ending));
     }
-    told(&found, m.report.as_deref())?;
+    told(&found, report)?;
     Ok(exit::FOUND)
+}
+
+/// Lets SIGINT and SIGTERM end the guest instead of racewalk, the first time. Whether one came.
+pub fn stop_on_interrupt(sys: &Arc<System>) -> anyhow::Result<Arc<AtomicBool>> {
+    let came = Arc::new(AtomicBool::new(false));
+    let (sys, told) = (sys.clone(), came.clone());
+    ctrlc::set_handler(move || {
+        if told.swap(true, Ordering::SeqCst) {
+            std::process::exit((exit::SIGNAL_BASE + 2).into())
+        }
+        sys.finish(Ending::Killed { signal: 2, text: "interrupted".into() })
+    })
+    .context("handle interrupts")?;
+    Ok(came)
 }
 
 /// Says what was found: all of it in the file, else on standard error.
@@ -123,18 +148,24 @@ fn told(found: &[MmError], report: Option<&Path>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The exit status that an ending leads to.
+pub fn code(ending: &Ending) -> u8 {
+    match ending {
+        Ending::Exited(s) => *s,
+        Ending::Killed { signal, .. } => exit::SIGNAL_BASE.saturating_add(*signal as u8),
+        Ending::Found => exit::FOUND,
+        Ending::Failed(_) => exit::FAILURE,
+    }
+}
+
 /// Says how the guest ended, if not by exiting, and gives the exit status.
 pub fn status(ending: &Ending) -> u8 {
     match ending {
-        Ending::Exited(s) => *s,
         Ending::Killed { signal: n, text } => {
-            eprintln!("racewalk: guest killed by {}: {text}", signal::name(*n));
-            exit::SIGNAL_BASE.saturating_add(*n as u8)
+            eprintln!("racewalk: guest killed by {}: {text}", signal::name(*n))
         }
-        Ending::Found => exit::FOUND,
-        Ending::Failed(text) => {
-            eprintln!("error: failed to go on: {text}");
-            exit::FAILURE
-        }
+        Ending::Failed(text) => eprintln!("error: failed to go on: {text}"),
+        Ending::Exited(_) | Ending::Found => {}
     }
+    code(ending)
 }

@@ -140,7 +140,12 @@ impl Recording {
         Merged { streams, group: VecDeque::new() }
     }
 
-    /// The records of a frame.
+    /// The records of a frame; none if it has none.
+    pub fn frame(&self, f: &FrameRef) -> Result<Vec<Record>, FrameError> {
+        if f.header.kind == FrameKind::Stream { self.frame_records(f) } else { Ok(Vec::new()) }
+    }
+
+    /// The records of a stream's frame.
     pub(crate) fn frame_records(&self, f: &FrameRef) -> Result<Vec<Record>, FrameError> {
         let bytes = self.contents(f)?;
         let mut read = ColumnsRead::new(&bytes)?;

@@ -11,6 +11,8 @@ use crate::wire::put;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Contents of a frame before it is cut.
 const FRAME: usize = 1 << 20;
@@ -24,6 +26,7 @@ pub struct Writer {
     file: File,
     path: PathBuf,
     at: u64,
+    written: Arc<AtomicU64>,
     frames: Vec<(u64, FrameHeader)>,
     compressor: zstd::bulk::Compressor<'static>,
     streams: Vec<Stream>,
@@ -53,6 +56,7 @@ impl Writer {
             file,
             path: path.to_path_buf(),
             at: 0,
+            written: Arc::default(),
             frames: Vec::new(),
             compressor,
             streams: Vec::new(),
@@ -71,19 +75,16 @@ impl Writer {
         Ok(w)
     }
 
-    /// Bytes written.
-    pub fn written(&self) -> u64 {
-        self.at
-    }
-
-    /// Frames written.
-    pub fn frames(&self) -> usize {
-        self.frames.len()
+    /// From now on `written` has the size of the file.
+    pub fn telling(mut self, written: Arc<AtomicU64>) -> Writer {
+        self.written = written;
+        self
     }
 
     fn bytes(&mut self, b: &[u8]) -> io::Result<()> {
         self.file.write_all(b)?;
         self.at += b.len() as u64;
+        self.written.store(self.at, Ordering::Relaxed);
         Ok(())
     }
 
