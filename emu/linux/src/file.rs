@@ -4,11 +4,12 @@
 //! without a CPU ([`Wait`]).
 
 use crate::errno::Errno;
+use crate::host;
 use crate::object::epoll::Epoll;
 use crate::object::eventfd::EventFd;
 use crate::object::timerfd::TimerFd;
 use crate::object::{Object, pipe};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::PollFlags;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, OFlags};
 use std::path::PathBuf;
@@ -93,7 +94,7 @@ impl OpenFile {
             kind: Kind::Plain,
             id: None,
         };
-        if let Ok(s) = rustix::fs::fstat(f.fd()) {
+        if let Ok(s) = host::ask("fstat", || rustix::fs::fstat(f.fd())) {
             let regular = FileType::from_raw_mode(s.st_mode) == FileType::RegularFile;
             f.id = regular.then_some((s.st_dev, s.st_ino));
             f.may_block = !matches!(
@@ -192,7 +193,7 @@ impl OpenFile {
     pub(crate) fn is_dev_zero(&self) -> bool {
         let zero = rustix::fs::makedev(1, 5);
         self.may_block
-            && rustix::fs::fstat(self.fd()).is_ok_and(|s| {
+            && host::ask("fstat", || rustix::fs::fstat(self.fd())).is_ok_and(|s| {
                 s.st_rdev == zero && FileType::from_raw_mode(s.st_mode) == FileType::CharacterDevice
             })
     }
@@ -204,15 +205,14 @@ impl OpenFile {
 
     /// Status flags as fcntl(F_GETFL) gives them on the host.
     pub fn status_flags(&self) -> Result<OFlags, Errno> {
-        Ok(rustix::fs::fcntl_getfl(self.fd())?)
+        Ok(host::ask("fcntl_getfl", || rustix::fs::fcntl_getfl(self.fd()))?)
     }
 
     /// Waits at most `limit` for the file; returns whether it is ready (or has failed, which a try will tell).
     pub fn poll(&self, wait: Wait, limit: Duration) -> bool {
-        let mut p = [PollFd::from_borrowed_fd(self.fd(), wait.events())];
         let t =
             rustix::event::Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos() as i64 };
-        !matches!(rustix::event::poll(&mut p, Some(&t)), Ok(0))
+        !host::poll(&[(self.fd(), wait.events())], Some(&t)).is_ok_and(|e| e[0].is_empty())
     }
 
     fn ready(&self, wait: Wait) -> Try<()> {
@@ -235,7 +235,7 @@ impl OpenFile {
             Kind::Timer(t) => t.read(),
             Kind::Plain | Kind::Proc | Kind::Listing(_) => {
                 return Ok(match self.ready(Wait::Readable)? {
-                    Ok(()) => Ok(rustix::io::read(self.fd(), buf)?),
+                    Ok(()) => Ok(host::fill("read", buf, |b| rustix::io::read(self.fd(), b))?),
                     Err(w) => Err(w),
                 });
             }
@@ -262,7 +262,7 @@ impl OpenFile {
             Kind::Plain | Kind::Proc | Kind::Listing(_) => {
                 let part = if self.may_block { &buf[..buf.len().min(PIPE_CHUNK)] } else { buf };
                 Ok(match self.ready(Wait::Writable)? {
-                    Ok(()) => Ok(rustix::io::write(self.fd(), part)?),
+                    Ok(()) => Ok(host::write(self.fd(), part)?),
                     Err(w) => Err(w),
                 })
             }

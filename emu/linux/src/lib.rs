@@ -6,6 +6,7 @@ pub mod elf;
 pub mod errno;
 mod file;
 mod futex;
+pub mod host;
 mod lab;
 mod load;
 mod object;

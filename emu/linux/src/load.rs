@@ -2,12 +2,12 @@
 
 use crate::elf::Executable;
 use crate::errno::Errno;
+use crate::host;
 use crate::task::Task;
 use racewalk_mm::{Backing, FileObject, MapFlags, Prot};
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -53,27 +53,39 @@ impl Backing for HostFile {
         let file = self.file();
         let mut n = 0;
         while n < buf.len() {
-            match file.read_at(&mut buf[n..], index * PAGE + n as u64) {
+            let at = index * PAGE + n as u64;
+            match host::fill("pread", &mut buf[n..], |b| rustix::io::pread(&*file, b, at)) {
                 Ok(0) => break,
                 Ok(k) => n += k,
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(rustix::io::Errno::INTR) => {}
                 Err(_) => return Err(racewalk_mm::Errno::EIO),
             }
         }
         Ok(())
     }
     fn write_page(&self, index: u64, bytes: &[u8]) -> Result<(), racewalk_mm::Errno> {
-        self.file().write_all_at(bytes, index * PAGE).map_err(|_| racewalk_mm::Errno::EIO)
+        let file = self.file();
+        let mut n = 0;
+        while n < bytes.len() {
+            let at = index * PAGE + n as u64;
+            match host::ask("pwrite", || rustix::io::pwrite(&*file, &bytes[n..], at)) {
+                Ok(0) => return Err(racewalk_mm::Errno::EIO),
+                Ok(k) => n += k,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return Err(racewalk_mm::Errno::EIO),
+            }
+        }
+        Ok(())
     }
     fn size(&self) -> u64 {
-        self.file().metadata().map_or(0, |m| m.len())
+        host::ask("fstat", || rustix::fs::fstat(&*self.file())).map_or(0, |s| s.st_size as u64)
     }
     fn name(&self) -> String {
         self.name.clone()
     }
     fn id(&self) -> (u32, u32, u64) {
-        match self.file().metadata() {
-            Ok(m) => (rustix::fs::major(m.dev()), rustix::fs::minor(m.dev()), m.ino()),
+        match host::ask("fstat", || rustix::fs::fstat(&*self.file())) {
+            Ok(s) => (rustix::fs::major(s.st_dev), rustix::fs::minor(s.st_dev), s.st_ino),
             Err(_) => (0, 0, 0),
         }
     }
@@ -176,10 +188,10 @@ impl Task {
         let envp = strings(self, env)?;
         let argv = strings(self, args)?;
         let ids = [
-            rustix::process::getuid().as_raw(),
-            rustix::process::geteuid().as_raw(),
-            rustix::process::getgid().as_raw(),
-            rustix::process::getegid().as_raw(),
+            host::ask_simply("getuid", || rustix::process::getuid().as_raw()),
+            host::ask_simply("geteuid", || rustix::process::geteuid().as_raw()),
+            host::ask_simply("getgid", || rustix::process::getgid().as_raw()),
+            host::ask_simply("getegid", || rustix::process::getegid().as_raw()),
         ]
         .map(u64::from);
         let auxv: [(u64, u64); 18] = [

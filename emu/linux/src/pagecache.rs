@@ -2,11 +2,12 @@
 
 use crate::errno::Errno;
 use crate::file::OpenFile;
+use crate::host;
 use crate::load::HostFile;
 use crate::system::System;
 use racewalk_mm::FileObject;
 use racewalk_sched::{Mutex, MutexGuard};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,13 +18,14 @@ type Mapped = (Arc<FileObject>, Arc<HostFile>);
 /// The files that are or were mapped.
 #[derive(Default)]
 pub(crate) struct PageCache {
-    objects: Mutex<HashMap<(u64, u64), Mapped>>,
+    // In an order that is the same in every run.
+    objects: Mutex<BTreeMap<(u64, u64), Mapped>>,
     /// Some file was mapped: reads and writes have to look.
     used: AtomicBool,
 }
 
 impl PageCache {
-    fn objects(&self) -> MutexGuard<'_, HashMap<(u64, u64), Mapped>> {
+    fn objects(&self) -> MutexGuard<'_, BTreeMap<(u64, u64), Mapped>> {
         self.objects.lock("pagecache.files")
     }
 
@@ -38,7 +40,7 @@ impl PageCache {
 impl System {
     /// The object to map for a file.
     pub(crate) fn object(&self, f: &OpenFile, writable: bool) -> Result<Arc<FileObject>, Errno> {
-        let host = Arc::new(std::fs::File::from(rustix::io::dup(f.fd())?));
+        let host = Arc::new(std::fs::File::from(host::ask("dup", || rustix::io::dup(f.fd()))?));
         let name = f.path.to_string_lossy().into_owned();
         let Some(id) = f.id else {
             return Ok(FileObject::new(&self.kernel, HostFile::new(host, name, writable)));
@@ -91,7 +93,8 @@ impl System {
         let Some(o) = self.page_cache.of(f) else { return };
         let at = match offset {
             Some(a) => Ok(a),
-            None => rustix::fs::tell(f.fd()).map(|end| end.saturating_sub(bytes.len() as u64)),
+            None => host::ask("tell", || rustix::fs::tell(f.fd()))
+                .map(|end| end.saturating_sub(bytes.len() as u64)),
         };
         let done = at.map(|a| o.update(a, bytes));
         if !matches!(done, Ok(Ok(()))) {

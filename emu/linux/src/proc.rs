@@ -2,6 +2,7 @@
 
 use crate::errno::Errno;
 use crate::file::{Kind, OpenFile};
+use crate::host;
 use crate::syscall::host_path;
 use crate::system::{FIRST_PID, System};
 use crate::task::Task;
@@ -27,8 +28,7 @@ pub(crate) enum Found {
 
 /// The name that the host gives an open file.
 pub(crate) fn name_of(fd: impl AsFd) -> Option<PathBuf> {
-    let name = rustix::fs::readlink(host_path(fd.as_fd()), Vec::new()).ok()?;
-    Some(PathBuf::from(OsString::from_vec(name.into_bytes())))
+    Some(PathBuf::from(OsString::from_vec(host::name_of(fd).ok()?)))
 }
 
 /// A path below the guest's own /proc directory, without that directory and whatever means the same.
@@ -142,12 +142,14 @@ pub(crate) fn find(t: &Task, path: &Path) -> Result<Found, Errno> {
 }
 
 fn memory_file(path: &Path, text: &[u8], kind: Kind) -> Result<Found, Errno> {
-    let fd = rustix::fs::memfd_create("proc", MemfdFlags::CLOEXEC)?;
+    let fd = host::ask("memfd_create", || rustix::fs::memfd_create("proc", MemfdFlags::CLOEXEC))?;
     let mut at = 0;
     while at < text.len() {
-        at += rustix::io::pwrite(&fd, &text[at..], at as u64)?;
+        at += host::ask("pwrite", || rustix::io::pwrite(&fd, &text[at..], at as u64))?;
     }
-    let fd = rustix::fs::open(host_path(fd.as_fd()), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let fd = host::ask("open", || {
+        rustix::fs::open(host_path(fd.as_fd()), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    })?;
     Ok(Found::File(OpenFile::special(fd, path.into(), false, kind)))
 }
 
@@ -193,8 +195,14 @@ fn status(t: &Task, comm: &str) -> String {
             _ => caught |= crate::signal::bit(sig),
         }
     }
-    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-    let (euid, egid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let (uid, gid) = (
+        host::ask_simply("getuid", || rustix::process::getuid().as_raw()),
+        host::ask_simply("getgid", || rustix::process::getgid().as_raw()),
+    );
+    let (euid, egid) = (
+        host::ask_simply("geteuid", || rustix::process::geteuid().as_raw()),
+        host::ask_simply("getegid", || rustix::process::getegid().as_raw()),
+    );
     let rss = (c.rss_anon + c.rss_file) * 4;
     let mut o = String::new();
     let _ = writeln!(o, "Name:\t{comm}\nUmask:\t{:04o}", s.umask.load(Ordering::SeqCst));

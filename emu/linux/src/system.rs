@@ -5,6 +5,7 @@ use crate::elf::{self, ElfError};
 use crate::errno::Errno;
 use crate::file::Files;
 use crate::futex::Futexes;
+use crate::host;
 use crate::observe::Observed;
 use crate::pagecache::PageCache;
 use crate::pool::Pool;
@@ -59,6 +60,10 @@ pub struct Options {
     pub tlb: TlbConfig,
     /// Bytes of translated code before the cache is emptied.
     pub code_bytes: usize,
+    /// What the host answers in a controlled run, taken down or played.
+    pub tape: host::Taped,
+    /// What the program is called, if it is not where it was.
+    pub known_as: Option<PathBuf>,
     /// Who takes down what the machine does. It is watched by the sanitizer then, as with `sanitize`.
     pub observer: Observed,
 }
@@ -187,6 +192,8 @@ pub struct System {
     speculates: bool,
     /// The test hypercall is there.
     pub(crate) sanitizes: bool,
+    /// What the host answers in a controlled run.
+    tape: host::Taped,
     /// Who takes down what happens.
     pub(crate) observer: Observed,
     exit_status: AtomicU32,
@@ -198,6 +205,7 @@ pub struct System {
 impl System {
     /// Builds the machine and loads the program. Returns the system with its first task.
     pub fn start(o: &Options, talk: Arc<dyn Talk>) -> Result<(Arc<System>, Task), StartError> {
+        let _playing = host::Playing::new(&o.tape);
         let exe = elf::open(&o.program)?;
         let machine = |reason: String| StartError::Machine { cpus: o.cpus, memory: o.memory, reason };
         let ram = Arc::new(Ram::new(o.memory).map_err(|e| machine(e.to_string()))?);
@@ -234,9 +242,9 @@ impl System {
         let limit = if o.mode == Mode::Check { 1 } else { o.cpus };
         let pool = Pool::new((0..o.cpus).map(&mut vcpu).collect(), limit);
         let cwd = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let cwd = rustix::fs::open(".", cwd, rustix::fs::Mode::empty())
+        let cwd = host::ask("open", || rustix::fs::open(".", cwd, rustix::fs::Mode::empty()))
             .map_err(|e| machine(format!("open the working directory: {e}")))?;
-        let name = o.program.file_name().unwrap_or_default().as_bytes();
+        let name = o.known_as.as_ref().unwrap_or(&o.program).file_name().unwrap_or_default().as_bytes();
         let comm = name[..name.len().min(15)].to_vec();
         let mm = kernel.mm_create().map_err(|e| machine(e.to_string()))?;
         let sys = Arc::new(System {
@@ -252,7 +260,10 @@ impl System {
             timers: Timers::default(),
             vdso: crate::load::VDSO,
             talk,
-            program: std::fs::canonicalize(&o.program).unwrap_or_else(|_| o.program.clone()),
+            program: match &o.known_as {
+                Some(p) => p.clone(),
+                None => std::fs::canonicalize(&o.program).unwrap_or_else(|_| o.program.clone()),
+            },
             args: o.args.clone(),
             env: o.env.clone(),
             auxv: std::sync::OnceLock::new(),
@@ -262,7 +273,9 @@ impl System {
             changes: Arc::default(),
             page_cache: PageCache::default(),
             cwd: Mutex::new(Arc::new(cwd)),
-            umask: AtomicU32::new(rustix::process::umask(rustix::fs::Mode::empty()).bits()),
+            umask: AtomicU32::new(host::ask_simply("umask", || {
+                rustix::process::umask(rustix::fs::Mode::empty()).bits()
+            })),
             random: Mutex::new(racewalk_sched::controlled::Rng(0x7261_6365_7761_6c6b)),
             started: std::time::Instant::now(),
             instructions: AtomicU64::new(0),
@@ -272,6 +285,7 @@ impl System {
             speculates: o.speculate,
             sanitizes: o.sanitize,
             observer: o.observer.clone(),
+            tape: o.tape.clone(),
             exit_status: AtomicU32::new(0),
             ending: AtomicU32::new(NOT_ENDING),
             end: Mutex::new(None),
@@ -327,6 +341,7 @@ impl System {
         config: controlled::Config,
         policy: &mut dyn controlled::Policy,
     ) -> (Ending, controlled::Outcome) {
+        let _playing = host::Playing::new(&self.tape);
         let sys = self.clone();
         let outcome = controlled::run(config, policy, move || {
             sys.spawn(first);
@@ -336,6 +351,9 @@ impl System {
                     let news = s.kernel.rcu_news();
                     s.kernel.rcu_poll();
                     s.kernel.rcu_wait(news, RCU_WAIT_CONTROLLED);
+                    if s.kernel.has_findings() {
+                        s.finish(Ending::Found);
+                    }
                 }
             });
             for cpu in (0..sys.cpus.count()).filter(|_| sys.speculates) {
@@ -348,6 +366,9 @@ impl System {
                 });
             }
         });
+        if outcome.end == controlled::End::Finished {
+            self.sync_files();
+        }
         let ended = self.end().clone();
         let ending = match (&outcome.end, ended) {
             (controlled::End::Finished, e) => {

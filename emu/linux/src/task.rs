@@ -3,6 +3,7 @@
 use crate::clock::Moment;
 use crate::errno::{Errno, SysResult};
 use crate::file::{OpenFile, Wait};
+use crate::host;
 use crate::observe::Note;
 use crate::signal::{self, AltStack, Info, Interrupted, Interruption, Queue};
 use crate::system::{Ending, System};
@@ -11,8 +12,8 @@ use racewalk_engine::cache::Mode;
 use racewalk_engine::vcpu::{Stop, Vcpu};
 use racewalk_isa::s390x::{PRIVILEGED, S390x, state};
 use racewalk_isa::{Arch, Exc, MAX_SLOTS};
-use rustix::event::{EventfdFlags, PollFd, PollFlags};
-use rustix::fd::OwnedFd;
+use rustix::event::{EventfdFlags, PollFlags};
+use rustix::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -356,10 +357,11 @@ impl Task {
             host.push((f.clone(), e));
             host_of.push(i);
         }
-        if !own {
+        if !own && !racewalk_sched::controlled::active() {
             return self.host_poll(&host, timeout, None);
         }
         let always = PollFlags::HUP | PollFlags::ERR;
+        let mut waited = false;
         loop {
             let seen = changes.count();
             let object = |(f, e): &(Arc<OpenFile>, PollFlags)| match f.object() {
@@ -372,7 +374,13 @@ impl Task {
             let due = files.iter().filter_map(|(f, _)| f.object()?.due()).min();
             let until = end.into_iter().chain(due).min().map(Moment::left);
             let simply = host.is_empty() || racewalk_sched::controlled::active();
-            let limit = if ready || over || simply { Some(Duration::ZERO) } else { until };
+            let limit = match (simply, until) {
+                _ if ready || over => Some(Duration::ZERO),
+                // When this is reached all tasks wait, time being virtual: the host gets some of its own.
+                (true, until) if waited && !host.is_empty() => Some(until.unwrap_or(LOOK).min(LOOK)),
+                (true, _) => Some(Duration::ZERO),
+                (false, until) => until,
+            };
             let mut woken = Woken::TimedOut;
             if !host.is_empty() {
                 let found;
@@ -393,6 +401,7 @@ impl Task {
                 if self.sleep(changes.key(), until, move || same.count() == seen) == Woken::Interrupted {
                     return Ok((Woken::Interrupted, events));
                 }
+                waited = true
             }
         }
     }
@@ -410,8 +419,9 @@ impl Task {
             .bell
             .get_or_init(|| rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok());
         let bell = bell.as_ref().ok_or(Errno::EMFILE)?;
-        let mut list: Vec<PollFd<'_>> = vec![PollFd::new(bell, PollFlags::IN)];
-        list.extend(fds.iter().map(|(f, e)| PollFd::from_borrowed_fd(f.fd(), *e)));
+        let mut list = vec![(bell.as_fd(), PollFlags::IN)];
+        list.extend(fds.iter().map(|(f, e)| (f.fd(), *e)));
+        let mut found = vec![PollFlags::empty(); list.len()];
         let end = timeout.map(Moment::after);
         let block = timeout != Some(Duration::ZERO);
         if block {
@@ -433,8 +443,8 @@ impl Task {
                 tv_sec: i64::try_from(l.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: l.subsec_nanos() as i64,
             });
-            let r = rustix::event::poll(&mut list, t.as_ref());
-            if list[1..].iter().any(|p| !p.revents().is_empty()) {
+            let r = host::poll(&list, t.as_ref()).map(|f| found = f);
+            if r.is_ok() && found[1..].iter().any(|e| !e.is_empty()) {
                 break Ok(Woken::Done);
             }
             match r {
@@ -450,7 +460,7 @@ impl Task {
         }
         shared.polling.store(false, Ordering::SeqCst);
         let _ = rustix::io::read(bell, &mut [0u8; 8]);
-        let events = list[1..].iter().map(|p| p.revents()).collect();
+        let events = found.split_off(1);
         if block {
             self.take_cpu();
         }

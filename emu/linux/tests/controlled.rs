@@ -45,6 +45,8 @@ fn run_with(
         tlb: TlbConfig::infinite(),
         code_bytes: 4 << 20,
         observer: Default::default(),
+        tape: Default::default(),
+        known_as: None,
     };
     let (sys, first) = System::start(&options, Arc::new(Quiet)).unwrap();
     config.max_points = 100_000_000;

@@ -2,6 +2,7 @@
 
 pub use crate::policy::{
     Dfs, Pct, Policy, PolicySpec, PolicySpecError, Random, Replay, RoundRobin, Runs, Situation, Stay, TaskId,
+    Turns,
 };
 pub use crate::rng::Rng;
 use crate::schedule::Schedule;

@@ -63,10 +63,11 @@ Examples:\n  racewalk walk --list\n  racewalk walk --explain 0x77200 --format s3
 Examples:\n  racewalk race --list\n  racewalk race f-01 --scheme s390-v1\n  racewalk race f-04 --scheme s390-pre,s390-61 --policy pct:3 --schedules 5000\n  racewalk race f-01 --scheme s390-66 --policy dfs:1"
     )]
     Race(Race),
-    /// Repeat a finding that `race --save` wrote.
+    /// Repeat a recording of `trace --replayable`, or a finding that `race --save` wrote.
     #[command(
-        after_help = "Exit status: 3 the finding is there again; 4 the run is another one; 125 the file cannot be read.\n\n\
-Example:\n  racewalk replay f-04.schedule"
+        after_help = "Exit status of a recording: the guest's own, if the run is the recorded one; 4 if it is another. \
+Of a finding: 3 it is there again; 4 the run is another one. 125 the file cannot be read.\n\n\
+Examples:\n  racewalk replay hello.rwt\n  racewalk replay --engine interp --until 1200 hello.rwt\n  racewalk replay f-04.schedule"
     )]
     Replay(Replay),
     /// Tell the story of an interleaving, a scenario or a scheme, with sources.
@@ -168,6 +169,12 @@ pub struct Trace {
     /// Put the program into the recording.
     #[arg(long)]
     pub embed: bool,
+    /// Let the CPUs take turns, so that `racewalk replay` can repeat the run exactly. Time is virtual then.
+    #[arg(long)]
+    pub replayable: bool,
+    /// What the turns of --replayable come from.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
     /// When the disk cannot follow: let the guest wait, or drop and count what does not fit.
     #[arg(long, default_value = "wait")]
     pub when_full: WhenFull,
@@ -378,8 +385,22 @@ pub struct Race {
 /// `racewalk replay`.
 #[derive(Debug, Args)]
 pub struct Replay {
-    /// A file of `race --save`.
+    /// A recording of `trace --replayable`, or a finding of `race --save`.
     pub file: PathBuf,
+    /// Another engine than the recording's: auto, interp, jit.
+    #[arg(long, value_parser = |s: &str| s.parse::<Mode>())]
+    pub engine: Option<Mode>,
+    /// Stop at the event of this number, which `trace show` prints behind #.
+    #[arg(long, value_name = "EVENT")]
+    pub until: Option<u64>,
+    /// Behind --until, go on under another schedule: random:SEED.
+    #[arg(long, value_name = "random:SEED", requires = "until", value_parser = then)]
+    pub then: Option<u64>,
+}
+
+fn then(s: &str) -> Result<u64, String> {
+    let seed = s.strip_prefix("random:").and_then(|n| n.parse().ok());
+    seed.ok_or_else(|| format!("{s:?}; wanted random:SEED, such as random:7"))
 }
 
 /// `racewalk explain`.

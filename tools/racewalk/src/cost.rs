@@ -124,6 +124,8 @@ fn watched(args: &cli::Cost, v: Variant) -> anyhow::Result<Result<(Column, u8), 
         speculate: false,
         code_bytes: CODE_BYTES,
         observer: Default::default(),
+        tape: Default::default(),
+        known_as: None,
     };
     let output = Arc::new(Output::open(None)?);
     let (sys, first) = match System::start(&o, Arc::new(Calls { output, strace: false })) {

@@ -32,6 +32,8 @@ pub fn demo(d: &Demo) -> anyhow::Result<u8> {
         tlb: TlbConfig::infinite(),
         code_bytes: 16 << 20,
         observer: Default::default(),
+        tape: Default::default(),
+        known_as: None,
     };
     let talk = Arc::new(Calls { output: Arc::new(Output::open(None)?), strace: false });
     let started = System::start(&o, talk);

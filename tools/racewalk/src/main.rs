@@ -11,9 +11,11 @@ mod new_scheme;
 mod race;
 mod random;
 mod record;
+mod replay;
 mod report;
 mod run;
 mod talk;
+mod tape;
 mod trace;
 mod walk;
 
@@ -46,7 +48,7 @@ fn main() -> ExitCode {
         cli::Verb::Demo(d) => demo::demo(&d),
         cli::Verb::Walk(w) => walk::walk(&w),
         cli::Verb::Race(r) => race::race(&r),
-        cli::Verb::Replay(r) => race::replay(&r),
+        cli::Verb::Replay(r) => replay::replay(&r),
         cli::Verb::Explain(e) => race::explain(&e),
         cli::Verb::Cost(c) => cost::cost(&c),
         cli::Verb::NewScheme(n) => new_scheme::new_scheme(&n),

@@ -313,7 +313,7 @@ fn tell(f: &Finding, r: &RunResult) -> String {
     out
 }
 
-/// `racewalk replay`. Status 3 if the finding is there again, 4 if the run is another one.
+/// `racewalk replay` of a finding. Status 3 if the finding is there again, 4 if the run is another one.
 pub fn replay(args: &Replay) -> anyhow::Result<u8> {
     let what = || format!("replay {}", args.file.display());
     let text = std::fs::read_to_string(&args.file).with_context(what)?;

@@ -1,17 +1,23 @@
 //! `racewalk trace -o FILE`: a recording of a run.
 
 use crate::cli::{Trace, WhenFull};
+use crate::exit;
 use crate::run;
 use crate::talk::{Calls, Output};
+use crate::tape::{Tape, Until};
 use anyhow::Context;
 use racewalk_cpu::Sink;
 use racewalk_engine::cache::Mode;
 use racewalk_engine::runs::{Position, RunSink};
+use racewalk_linux::host::Taped;
 use racewalk_linux::observe::{Note, Observed, Observer};
-use racewalk_linux::system::{Ending, Options, System};
+use racewalk_linux::system::{Ending, Options, System, Talk};
 use racewalk_mm::sanitizer::Watcher;
+use racewalk_ram::Paddr;
+use racewalk_sched::NO_CPU;
+use racewalk_sched::controlled::{self, Outcome, Turns};
 use racewalk_trace::event::{Event, Hex};
-use racewalk_trace::meta::{CpuCounts, EndNote, GuestMeta, MachineMeta, Meta};
+use racewalk_trace::meta::{CpuCounts, EndNote, GuestMeta, MachineMeta, Meta, Replayable};
 use racewalk_trace::recorder::{self, Recorder};
 use racewalk_trace::{FileOutput, Writer};
 use std::io::IsTerminal;
@@ -75,7 +81,7 @@ pub fn meta(t: &Trace, o: &Options) -> anyhow::Result<(Meta, Vec<u8>)> {
             embedded: t.embed,
         },
         selection: t.selection(),
-        replayable: None,
+        replayable: t.replayable.then_some(Replayable { seed: t.seed }),
     };
     Ok((meta, image))
 }
@@ -118,12 +124,62 @@ pub fn ended(e: &Ending) -> String {
     }
 }
 
+/// Says nothing of a guest's calls.
+pub struct Quiet;
+
+impl Talk for Quiet {
+    fn call(&self, _: u32, _: &str) {}
+    fn wants_calls(&self) -> bool {
+        false
+    }
+    fn warn(&self, line: &str) {
+        eprintln!("racewalk: warning: {line}")
+    }
+}
+
+/// Limits of a run whose CPUs take turns.
+pub fn limits() -> controlled::Config {
+    let mut config = controlled::Config::default();
+    config.max_points = u64::MAX;
+    config.stack = 1 << 20;
+    config
+}
+
+/// Bytes of the schedule in one event.
+const PART: usize = 32 << 10;
+
+/// Puts the schedule of a run behind its events.
+pub fn schedule(r: &Recorder, outcome: &Outcome) {
+    let text = outcome.schedule.to_string();
+    for part in text.as_bytes().chunks(PART) {
+        r.event(NO_CPU, Event::Schedule { text: String::from_utf8_lossy(part).into() })
+    }
+}
+
+/// BLAKE3 of the memory that was used, in hexadecimal.
+pub fn memory(sys: &System) -> String {
+    let mut hash = blake3::Hasher::new();
+    let mut page = [0; 4096];
+    let ram = sys.cpus.ram();
+    let end = sys.kernel.high_water();
+    let mut at = Paddr(0);
+    while at.0 < end.0 && ram.read(at, &mut page).is_ok() {
+        hash.update(&page);
+        at = at.offset(4096)
+    }
+    hash.finalize().to_hex().to_string()
+}
+
 /// Runs a program and records it; returns racewalk's exit status.
 pub fn record(t: &Trace, path: &Path) -> anyhow::Result<u8> {
     if t.machine.engine == Mode::Check {
         anyhow::bail!(
             "record with --engine check: it runs everything twice, which a recording has no place for; use auto, jit or interp"
         )
+    }
+    if t.replayable && t.when_full == WhenFull::Drop {
+        eprintln!("error: a replayable recording drops nothing\nhint: leave --when-full away");
+        return Ok(exit::USAGE);
     }
     let output = Arc::new(Output::open(None)?);
     let talk = Arc::new(Calls { output: output.clone(), strace: t.machine.strace });
@@ -144,10 +200,15 @@ pub fn record(t: &Trace, path: &Path) -> anyhow::Result<u8> {
         WhenFull::Wait => recorder::WhenFull::Wait,
         WhenFull::Drop => recorder::WhenFull::Drop,
     };
+    let file = FileOutput::new(writer);
     let (recorder, drain) =
-        Recorder::start(o.cpus, meta.selection.clone(), when_full, true, FileOutput::new(writer))
+        Recorder::start(o.cpus, meta.selection.clone(), when_full, !t.replayable, None, file)
             .context("start the recording thread")?;
     o.observer = observer(&recorder);
+    let stop = Arc::<AtomicBool>::default();
+    if t.replayable {
+        o.tape = Taped(Some(Tape::recording(recorder.clone(), stop.clone())));
+    }
     let (sys, first) = match System::start(&o, talk) {
         Ok(x) => x,
         Err(e) => {
@@ -157,18 +218,34 @@ pub fn record(t: &Trace, path: &Path) -> anyhow::Result<u8> {
             return run::refuse(e);
         }
     };
-    let interrupted = run::stop_on_interrupt(&sys)?;
+    let (halt, free, turns) = (stop.clone(), sys.clone(), t.replayable);
+    let interrupted = run::on_interrupt(move || match turns {
+        true => halt.store(true, Ordering::SeqCst),
+        false => free.finish(run::interrupted()),
+    })?;
     let progress = Progress::start(path, written);
-    let ending = sys.run_free(first);
+    let ending = if t.replayable {
+        let mut policy = Until::new(Box::new(Turns::new(t.seed)), None, Arc::default(), stop.clone());
+        let (ending, outcome) = sys.run_controlled(first, limits(), &mut policy);
+        let finished = outcome.end == controlled::End::Finished;
+        if finished {
+            schedule(&recorder, &outcome)
+        }
+        crate::replay::cut(ending, finished, interrupted.load(Ordering::SeqCst))
+    } else {
+        sys.run_free(first)
+    };
     progress.stop();
     sys.flush_runs();
     let (lost_runs, lost_events) = recorder.lost();
     recorder.finish();
+    let stopped = interrupted.load(Ordering::SeqCst);
     let end = EndNote {
         how: ended(&ending),
         status: run::code(&ending),
         cpus: counts(&sys),
-        memory: None,
+        memory: (t.replayable && !stopped).then(|| memory(&sys)),
+        interrupted: stopped,
         lost_runs,
         lost_events,
     };
@@ -178,9 +255,9 @@ pub fn record(t: &Trace, path: &Path) -> anyhow::Result<u8> {
     let done = drain.wait().and_then(|out| out.finish(&end));
     match done {
         Ok(bytes) => {
-            let stopped = if interrupted.load(Ordering::SeqCst) { "interrupted; " } else { "" };
             eprintln!(
-                "racewalk: {stopped}{} has {}; `racewalk trace show {0}` prints it",
+                "racewalk: {}{} has {}; `racewalk trace show {1}` prints it",
+                if stopped { "interrupted; " } else { "" },
                 path.display(),
                 size(bytes)
             );

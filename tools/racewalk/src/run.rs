@@ -52,6 +52,8 @@ pub fn options(m: &Machine, program: &[OsString]) -> Options {
         tlb: m.tlb.1.clone(),
         code_bytes: CODE_BYTES,
         observer: Default::default(),
+        tape: Default::default(),
+        known_as: None,
     }
 }
 
@@ -120,18 +122,23 @@ pub fn conclude(sys: &System, ending: &Ending, report: Option<&Path>) -> anyhow:
     Ok(exit::FOUND)
 }
 
-/// Lets SIGINT and SIGTERM end the guest instead of racewalk, the first time. Whether one came.
-pub fn stop_on_interrupt(sys: &Arc<System>) -> anyhow::Result<Arc<AtomicBool>> {
+/// Calls `f` when SIGINT or SIGTERM comes, the first time; the second ends racewalk. Whether one came.
+pub fn on_interrupt(f: impl Fn() + Send + 'static) -> anyhow::Result<Arc<AtomicBool>> {
     let came = Arc::new(AtomicBool::new(false));
-    let (sys, told) = (sys.clone(), came.clone());
+    let told = came.clone();
     ctrlc::set_handler(move || {
         if told.swap(true, Ordering::SeqCst) {
             std::process::exit((exit::SIGNAL_BASE + 2).into())
         }
-        sys.finish(Ending::Killed { signal: 2, text: "interrupted".into() })
+        f()
     })
     .context("handle interrupts")?;
     Ok(came)
+}
+
+/// How a run ends that was interrupted.
+pub fn interrupted() -> Ending {
+    Ending::Killed { signal: 2, text: "interrupted".into() }
 }
 
 /// Says what was found: all of it in the file, else on standard error.

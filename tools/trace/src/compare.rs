@@ -58,19 +58,31 @@ struct Cursor {
     before: VecDeque<Record>,
 }
 
+/// How much of a run is held against the recording.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Limit {
+    /// All of it.
+    Whole,
+    /// As far as each stream of the recording goes: one that was cut, or interrupted.
+    Prefix,
+    /// As far as the event of this number.
+    Event(u64),
+}
+
 /// Takes the records of a run and holds them against a recording.
 pub struct Compare {
     recording: Arc<Recording>,
+    limit: Limit,
     streams: BTreeMap<u32, Cursor>,
     found: Option<Divergence>,
-    /// Set with the first difference.
-    diverged: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+    over: bool,
 }
 
 impl Compare {
-    /// Against `recording`; `diverged` is set when something is different.
-    pub fn new(recording: Arc<Recording>, diverged: Arc<AtomicBool>) -> Compare {
-        Compare { recording, streams: BTreeMap::new(), found: None, diverged }
+    /// Against `recording`, so far; `stop` is set when something is different, or a prefix is through.
+    pub fn new(recording: Arc<Recording>, limit: Limit, stop: Arc<AtomicBool>) -> Compare {
+        Compare { recording, limit, streams: BTreeMap::new(), found: None, stop, over: false }
     }
 
     fn cursor<'a>(
@@ -103,7 +115,13 @@ impl Compare {
     }
 
     fn hold(&mut self, stream: u32, came: Option<Record>) {
-        if self.found.is_some() {
+        if self.found.is_some() || self.over {
+            return;
+        }
+        if let (Limit::Event(last), Some(Record::Event { seq, .. })) = (self.limit, &came)
+            && *seq > last
+        {
+            self.over = true;
             return;
         }
         let c = Self::cursor(&mut self.streams, &self.recording, stream);
@@ -122,6 +140,11 @@ impl Compare {
             }
             return c.before.push_back(r);
         }
+        if self.limit == Limit::Prefix && expected.is_none() {
+            // The others may have more, but what comes here is not to be judged.
+            self.over = true;
+            return self.stop.store(true, Ordering::SeqCst);
+        }
         let at = |r: &Option<Record>| match r {
             Some(Record::Enter { instructions, .. } | Record::Event { instructions, .. }) => {
                 Some(*instructions)
@@ -137,12 +160,12 @@ impl Compare {
             before: c.before.drain(..).collect(),
             unreadable,
         });
-        self.diverged.store(true, Ordering::SeqCst)
+        self.stop.store(true, Ordering::SeqCst)
     }
 
-    /// The first difference. With `whole`, records that the recording has and the run has not are one, too.
-    pub fn verdict(mut self, whole: bool) -> Option<Divergence> {
-        if whole {
+    /// The first difference. Of a whole recording, records that the run has not are one, too.
+    pub fn verdict(mut self) -> Option<Divergence> {
+        if self.limit == Limit::Whole {
             for s in self.recording.streams() {
                 self.hold(s, None)
             }

@@ -1,6 +1,6 @@
 //! Two recordings held against each other.
 
-use crate::compare::{Compare, Divergence};
+use crate::compare::{Compare, Divergence, Limit};
 use crate::reader::{Damage, Recording};
 use crate::record::Record;
 use crate::recorder::Output;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 /// The first difference of `b` from `a`, stream by stream, or the first damage of `b`.
 pub fn diff(a: Arc<Recording>, b: &Recording) -> Result<Option<Divergence>, Damage> {
-    let mut compare = Compare::new(a, Arc::default());
+    let mut compare = Compare::new(a, Limit::Whole, Arc::default());
     for s in b.streams() {
         for r in b.records(s) {
             match r? {
@@ -20,5 +20,5 @@ pub fn diff(a: Arc<Recording>, b: &Recording) -> Result<Option<Divergence>, Dama
             }
         }
     }
-    Ok(compare.verdict(true))
+    Ok(compare.verdict())
 }

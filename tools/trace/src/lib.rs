@@ -9,6 +9,7 @@
 //! - [`compare`](mod@compare) holds a run against a recording, record by record.
 #![forbid(unsafe_code)]
 
+pub mod answers;
 pub mod check;
 pub mod compare;
 mod convert;

@@ -96,6 +96,9 @@ pub struct EndNote {
     pub cpus: Vec<CpuCounts>,
     /// BLAKE3 of guest memory at the end, in hexadecimal, where the recording is replayable.
     pub memory: Option<String>,
+    /// Somebody interrupted it.
+    #[serde(default)]
+    pub interrupted: bool,
     /// Runs of accesses that were lost.
     pub lost_runs: u64,
     /// Events that were lost.

@@ -15,7 +15,7 @@ use racewalk_engine::runs::{Position, Run, RunSink};
 use racewalk_mm::sanitizer::{Watcher, What};
 use racewalk_sched::{NO_CPU, this_cpu};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -94,6 +94,8 @@ pub struct Recorder {
     marks: Arc<Mutex<Vec<(u64, u64)>>>,
     /// The host's time is wanted now and then.
     began: Option<Instant>,
+    /// Where somebody wants to be told that an event of this number happened.
+    until: Option<(u64, Arc<AtomicBool>)>,
 }
 
 /// The giving side: a thread that ends when the recorder says so.
@@ -107,12 +109,13 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Recorder {
     /// A recorder for a machine of `cpus` CPUs, and the thread that gives its records to `output`. With `times`, the
-    /// host's clock is among them.
+    /// host's clock is among them. `until`: set as soon as an event of this number, or a later one, happens.
     pub fn start<O: Output + 'static>(
         cpus: u32,
         selection: Selection,
         when_full: WhenFull,
         times: bool,
+        until: Option<(u64, Arc<AtomicBool>)>,
         output: O,
     ) -> std::io::Result<(Arc<Recorder>, Drain<O>)> {
         let (queue, receiver) = sync_channel(QUEUE);
@@ -129,6 +132,7 @@ impl Recorder {
             lost: Lost::default(),
             marks: Arc::default(),
             began: times.then(Instant::now),
+            until,
         });
         let (empty, marks) = (recorder.empty.clone(), recorder.marks.clone());
         let merge = Merge { output, selection, marks, empty, streams: BTreeMap::new() };
@@ -150,6 +154,11 @@ impl Recorder {
     /// Whether runs of accesses are wanted at all.
     pub fn wants_runs(&self) -> bool {
         self.selection.kind(Group::Access)
+    }
+
+    /// Events so far.
+    pub fn events(&self) -> u64 {
+        self.seq.load(Ordering::SeqCst) - 1
     }
 
     /// Runs and events lost so far.
@@ -187,6 +196,11 @@ impl Recorder {
             }
             _ => self.seq.fetch_add(1, Ordering::SeqCst),
         };
+        if let Some((last, told)) = &self.until
+            && seq >= *last
+        {
+            told.store(true, Ordering::SeqCst)
+        }
         s.position.told.store(true, Ordering::Relaxed);
         let at = s.position.begun.load(Ordering::Relaxed);
         let instructions = s.position.instructions.load(Ordering::Relaxed);

@@ -7,6 +7,7 @@ mod replay;
 mod round_robin;
 mod spec;
 mod stay;
+mod turns;
 
 pub use dfs::Dfs;
 pub use pct::Pct;
@@ -15,6 +16,7 @@ pub use replay::Replay;
 pub use round_robin::RoundRobin;
 pub use spec::{PolicySpec, PolicySpecError, Runs};
 pub use stay::Stay;
+pub use turns::Turns;
 
 use crate::Label;
 use crate::label::Labels;

@@ -4,6 +4,7 @@ use super::{Args, Handler, O_CLOEXEC, O_NONBLOCK, Record};
 use crate::clock::now;
 use crate::errno::{Errno, SysResult};
 use crate::file::{Kind, OpenFile};
+use crate::host;
 use crate::object::eventfd::EventFd;
 use crate::object::pipe;
 use crate::object::timerfd::TimerFd;
@@ -86,25 +87,32 @@ fn ioctl(t: &mut Task, a: Args) -> SysResult {
     let f = t.sys.files.get(a[0] as i32)?;
     match a[1] {
         TCGETS => {
-            let m = rustix::termios::tcgetattr(f.fd())?;
+            let m = host::ask("tcgetattr", || {
+                let m = rustix::termios::tcgetattr(f.fd())?;
+                let control = (m.control_modes.bits(), m.local_modes.bits());
+                Ok(((m.input_modes.bits(), m.output_modes.bits()), control))
+            })?;
             // struct termios: four words of flags, the line discipline, 19 control characters.
             let mut r = Record::new(36);
-            r.u32(0, m.input_modes.bits()).u32(4, m.output_modes.bits());
-            r.u32(8, m.control_modes.bits()).u32(12, m.local_modes.bits());
+            let ((input, output), (control, local)) = m;
+            r.u32(0, input).u32(4, output).u32(8, control).u32(12, local);
             r.put(t, a[2])?;
             Ok(0)
         }
         TIOCGWINSZ => {
-            let w = rustix::termios::tcgetwinsize(f.fd())?;
+            let ((rows, columns), (x, y)) = host::ask("tcgetwinsize", || {
+                let w = rustix::termios::tcgetwinsize(f.fd())?;
+                Ok(((w.ws_row, w.ws_col), (w.ws_xpixel, w.ws_ypixel)))
+            })?;
             let mut r = Record::new(8);
-            r.u16(0, w.ws_row).u16(2, w.ws_col).u16(4, w.ws_xpixel).u16(6, w.ws_ypixel);
+            r.u16(0, rows).u16(2, columns).u16(4, x).u16(6, y);
             r.put(t, a[2])?;
             Ok(0)
         }
         FIONREAD => {
             let n = match f.object() {
                 Some(o) => o.readable().ok_or(Errno::ENOTTY)? as u64,
-                None => rustix::io::ioctl_fionread(f.fd())?,
+                None => host::ask("ioctl_fionread", || rustix::io::ioctl_fionread(f.fd()))?,
             };
             t.put_u32(a[2], n as u32)?;
             Ok(0)
@@ -138,18 +146,23 @@ fn fcntl(t: &mut Task, a: Args) -> SysResult {
         F_GETOWN => Ok(0),
         F_SETPIPE_SZ => match &f.kind {
             Kind::Pipe(p) => Ok(p.set_capacity(a[2] as u32)? as u64),
-            _ => Ok(rustix::pipe::fcntl_setpipe_size(f.fd(), a[2] as usize)? as u64),
+            _ => Ok(host::ask("fcntl_setpipe_size", || {
+                rustix::pipe::fcntl_setpipe_size(f.fd(), a[2] as usize)
+            })? as u64),
         },
         F_GETPIPE_SZ => match &f.kind {
             Kind::Pipe(p) => Ok(p.capacity() as u64),
-            _ => Ok(rustix::pipe::fcntl_getpipe_size(f.fd())? as u64),
+            _ => Ok(host::ask("fcntl_getpipe_size", || rustix::pipe::fcntl_getpipe_size(f.fd()))? as u64),
         },
         F_ADD_SEALS => {
             let seals = rustix::fs::SealFlags::from_bits_retain(a[2] as u32);
-            rustix::fs::fcntl_add_seals(f.fd(), seals)?;
+            host::ask("fcntl_add_seals", || rustix::fs::fcntl_add_seals(f.fd(), seals))?;
             Ok(0)
         }
-        F_GET_SEALS => Ok(rustix::fs::fcntl_get_seals(f.fd())?.bits() as u64),
+        F_GET_SEALS => {
+            host::ask("fcntl_get_seals", || Ok(rustix::fs::fcntl_get_seals(f.fd())?.bits() as u64))
+                .map_err(Errno::from)
+        }
         n => t.sys.not_modelled(format!("fcntl {n}"), Errno::EINVAL),
     }
 }
@@ -216,7 +229,7 @@ fn flock(t: &mut Task, a: Args) -> SysResult {
         _ => return Err(Errno::EINVAL),
     };
     loop {
-        match rustix::fs::flock(f.fd(), op) {
+        match host::ask("flock", || rustix::fs::flock(f.fd(), op)) {
             Err(rustix::io::Errno::WOULDBLOCK) if a[1] & LOCK_NB == 0 => {}
             r => return r.map(|()| 0).map_err(Errno::from),
         }
@@ -246,7 +259,7 @@ fn memfd_create(t: &mut Task, a: Args) -> SysResult {
     }
     let name = OsString::from_vec(t.get_str(a[0])?);
     let sealing = if a[1] & SEALING != 0 { MemfdFlags::ALLOW_SEALING } else { MemfdFlags::empty() };
-    let fd = rustix::fs::memfd_create(&name, MemfdFlags::CLOEXEC | sealing)?;
+    let fd = host::ask("memfd_create", || rustix::fs::memfd_create(&name, MemfdFlags::CLOEXEC | sealing))?;
     let path = format!("/memfd:{} (deleted)", name.to_string_lossy());
     t.sys.files.insert(OpenFile::owned(fd, path.into(), false), a[1] & CLOEXEC != 0, 0)
 }

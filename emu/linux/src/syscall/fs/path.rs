@@ -4,6 +4,7 @@ use super::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, Args, At, Handler, O_C
 use super::{at, directory, path_at, resolve};
 use crate::errno::{Errno, SysResult};
 use crate::file::OpenFile;
+use crate::host;
 use crate::proc;
 use crate::task::Task;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid};
@@ -38,7 +39,7 @@ pub(super) fn find(name: &str) -> Option<Handler> {
         "fchmodat" => |t, a| chmod(t, a[0] as i32, a[1], a[2]),
         "fchmod" => |t, a| {
             let f = t.sys.files.get(a[0] as i32)?;
-            rustix::fs::fchmod(f.fd(), Mode::from_bits_truncate(a[1] as u32))?;
+            host::ask("fchmod", || rustix::fs::fchmod(f.fd(), Mode::from_bits_truncate(a[1] as u32)))?;
             Ok(0)
         },
         "chown" => |t, a| chown(t, [AT_FDCWD as u64, a[0], a[1], a[2], 0, 0]),
@@ -47,7 +48,7 @@ pub(super) fn find(name: &str) -> Option<Handler> {
         "fchown" => |t, a| {
             let f = t.sys.files.get(a[0] as i32)?;
             let (u, g) = owners(a[1], a[2]);
-            rustix::fs::fchown(f.fd(), u, g)?;
+            host::ask("fchown", || rustix::fs::fchown(f.fd(), u, g))?;
             Ok(0)
         },
         "utimensat" => utimensat,
@@ -84,7 +85,7 @@ fn open(t: &mut Task, dir: i32, addr: u64, flags: u64, mode_bits: u64) -> SysRes
             _ => Err(Errno::EACCES),
         };
     }
-    let fd = rustix::fs::openat(&p, &p.path, host, mode(t, mode_bits))?;
+    let fd = host::ask("openat", || rustix::fs::openat(&p, &p.path, host, mode(t, mode_bits)))?;
     let path = if given.is_absolute() { given } else { proc::name_of(&fd).unwrap_or(given) };
     let file = OpenFile::owned(fd, path, host.contains(OFlags::NONBLOCK));
     if host.contains(OFlags::TRUNC) {
@@ -96,7 +97,9 @@ fn open(t: &mut Task, dir: i32, addr: u64, flags: u64, mode_bits: u64) -> SysRes
 fn access(t: &mut Task, dir: i32, addr: u64, mode: u64, flags: u64) -> SysResult {
     let p = at(t, dir, addr)?;
     let mode = rustix::fs::Access::from_bits(mode as u32).ok_or(Errno::EINVAL)?;
-    rustix::fs::accessat(&p, &p.path, mode, AtFlags::from_bits_retain(flags as u32))?;
+    host::ask("accessat", || {
+        rustix::fs::accessat(&p, &p.path, mode, AtFlags::from_bits_retain(flags as u32))
+    })?;
     Ok(0)
 }
 
@@ -112,7 +115,7 @@ fn readlink(t: &mut Task, dir: i32, addr: u64, buf: u64, size: u64) -> SysResult
             if p.own.is_some() {
                 return Err(Errno::EINVAL);
             }
-            rustix::fs::readlinkat(&p, &p.path, Vec::new())?.into_bytes()
+            host::ask("readlinkat", || Ok(rustix::fs::readlinkat(&p, &p.path, Vec::new())?.into_bytes()))?
         }
     };
     let n = target.len().min(size as usize);
@@ -122,7 +125,7 @@ fn readlink(t: &mut Task, dir: i32, addr: u64, buf: u64, size: u64) -> SysResult
 
 fn mkdir(t: &mut Task, dir: i32, addr: u64, bits: u64) -> SysResult {
     let p = at(t, dir, addr)?;
-    rustix::fs::mkdirat(&p, &p.path, mode(t, bits))?;
+    host::ask("mkdirat", || rustix::fs::mkdirat(&p, &p.path, mode(t, bits)))?;
     Ok(0)
 }
 
@@ -132,7 +135,7 @@ fn mknod(t: &mut Task, dir: i32, addr: u64, bits: u64, dev: u64) -> SysResult {
         FileType::Unknown if bits & 0o170000 == 0 => FileType::RegularFile,
         k => k,
     };
-    rustix::fs::mknodat(&p, &p.path, kind, mode(t, bits), dev)?;
+    host::ask("mknodat", || rustix::fs::mknodat(&p, &p.path, kind, mode(t, bits), dev))?;
     Ok(0)
 }
 
@@ -141,33 +144,37 @@ fn unlink(t: &mut Task, dir: i32, addr: u64, flags: u64) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let p = at(t, dir, addr)?;
-    rustix::fs::unlinkat(&p, &p.path, AtFlags::from_bits_retain(flags as u32))?;
+    host::ask("unlinkat", || rustix::fs::unlinkat(&p, &p.path, AtFlags::from_bits_retain(flags as u32)))?;
     Ok(0)
 }
 
 fn rename(t: &mut Task, a: Args) -> SysResult {
     let (from, to) = (at(t, a[0] as i32, a[1])?, at(t, a[2] as i32, a[3])?);
     let flags = RenameFlags::from_bits_retain(a[4] as u32);
-    rustix::fs::renameat_with(&from, &from.path, &to, &to.path, flags)?;
+    host::ask("renameat_with", || rustix::fs::renameat_with(&from, &from.path, &to, &to.path, flags))?;
     Ok(0)
 }
 
 fn link(t: &mut Task, a: Args) -> SysResult {
     let (from, to) = (at(t, a[0] as i32, a[1])?, at(t, a[2] as i32, a[3])?);
-    rustix::fs::linkat(&from, &from.path, &to, &to.path, AtFlags::from_bits_retain(a[4] as u32))?;
+    host::ask("linkat", || {
+        rustix::fs::linkat(&from, &from.path, &to, &to.path, AtFlags::from_bits_retain(a[4] as u32))
+    })?;
     Ok(0)
 }
 
 fn symlink(t: &mut Task, target: u64, dir: i32, addr: u64) -> SysResult {
     let target = path_at(t, target)?;
     let p = at(t, dir, addr)?;
-    rustix::fs::symlinkat(&target, &p, &p.path)?;
+    host::ask("symlinkat", || rustix::fs::symlinkat(&target, &p, &p.path))?;
     Ok(0)
 }
 
 fn chmod(t: &mut Task, dir: i32, addr: u64, bits: u64) -> SysResult {
     let p = at(t, dir, addr)?;
-    rustix::fs::chmodat(&p, &p.path, Mode::from_bits_truncate(bits as u32), AtFlags::empty())?;
+    host::ask("chmodat", || {
+        rustix::fs::chmodat(&p, &p.path, Mode::from_bits_truncate(bits as u32), AtFlags::empty())
+    })?;
     Ok(0)
 }
 
@@ -180,7 +187,7 @@ fn owners(user: u64, group: u64) -> (Option<Uid>, Option<Gid>) {
 fn chown(t: &mut Task, a: Args) -> SysResult {
     let p = at(t, a[0] as i32, a[1])?;
     let (u, g) = owners(a[2], a[3]);
-    rustix::fs::chownat(&p, &p.path, u, g, AtFlags::from_bits_retain(a[4] as u32))?;
+    host::ask("chownat", || rustix::fs::chownat(&p, &p.path, u, g, AtFlags::from_bits_retain(a[4] as u32)))?;
     Ok(0)
 }
 
@@ -197,11 +204,13 @@ fn utimensat(t: &mut Task, a: Args) -> SysResult {
     let times = Timestamps { last_access: read(0)?, last_modification: read(16)? };
     if a[1] == 0 || a[3] & AT_EMPTY_PATH != 0 && t.get_str(a[1])?.is_empty() {
         let f = t.sys.files.get(a[0] as i32)?;
-        rustix::fs::futimens(f.fd(), &times)?;
+        host::ask("futimens", || rustix::fs::futimens(f.fd(), &times))?;
         return Ok(0);
     }
     let p = at(t, a[0] as i32, a[1])?;
-    rustix::fs::utimensat(&p, &p.path, &times, AtFlags::from_bits_retain(a[3] as u32))?;
+    host::ask("utimensat", || {
+        rustix::fs::utimensat(&p, &p.path, &times, AtFlags::from_bits_retain(a[3] as u32))
+    })?;
     Ok(0)
 }
 
@@ -219,14 +228,15 @@ fn utimes(t: &mut Task, a: Args) -> SysResult {
     };
     let times = Timestamps { last_access: read(0)?, last_modification: read(16)? };
     let p = at(t, AT_FDCWD, a[0])?;
-    rustix::fs::utimensat(&p, &p.path, &times, AtFlags::empty())?;
+    host::ask("utimensat", || rustix::fs::utimensat(&p, &p.path, &times, AtFlags::empty()))?;
     Ok(0)
 }
 
 fn chdir(t: &mut Task, p: &At) -> SysResult {
-    let fd =
-        rustix::fs::openat(p, &p.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::fs::accessat(&fd, ".", rustix::fs::Access::EXEC_OK, AtFlags::empty())?;
+    let fd = host::ask("openat", || {
+        rustix::fs::openat(p, &p.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    })?;
+    host::ask("accessat", || rustix::fs::accessat(&fd, ".", rustix::fs::Access::EXEC_OK, AtFlags::empty()))?;
     t.sys.set_cwd(fd);
     Ok(0)
 }

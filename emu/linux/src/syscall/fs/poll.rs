@@ -4,6 +4,7 @@ use super::{Args, Handler, O_CLOEXEC};
 use crate::clock::Moment;
 use crate::errno::{Errno, SysResult};
 use crate::file::{Kind, OpenFile};
+use crate::host;
 use crate::object::epoll::Epoll;
 use crate::syscall::signal::{get_set, own_key};
 use crate::syscall::time::{get_timespec, put_timespec};
@@ -239,7 +240,7 @@ fn epoll_ctl(t: &mut Task, a: Args) -> SysResult {
     let (object, host) = (f.object().is_some(), f.object().is_none() || f.epoll().is_some());
     if a[1] == DEL {
         if host {
-            epoll::delete(e.fd(), f.fd())?;
+            host::ask("epoll_ctl", || epoll::delete(e.fd(), f.fd()))?;
         }
         return if object { own.delete(fd, &f).map(|()| 0) } else { Ok(0) };
     }
@@ -254,7 +255,7 @@ fn epoll_ctl(t: &mut Task, a: Args) -> SysResult {
                 own.add(fd, &f, events, data)?;
             }
             if host {
-                let added = epoll::add(e.fd(), f.fd(), host_data, flags);
+                let added = host::ask("epoll_ctl", || epoll::add(e.fd(), f.fd(), host_data, flags));
                 if added.is_err() && object {
                     own.delete(fd, &f)?;
                 }
@@ -268,7 +269,7 @@ fn epoll_ctl(t: &mut Task, a: Args) -> SysResult {
                 own.modify(fd, &f, events, data)?;
             }
             if host {
-                epoll::modify(e.fd(), f.fd(), host_data, flags)?;
+                host::ask("epoll_ctl", || epoll::modify(e.fd(), f.fd(), host_data, flags))?;
             }
         }
         _ => return Err(Errno::EINVAL),
@@ -291,14 +292,16 @@ fn epoll_wait(t: &mut Task, a: Args, mask: Option<u64>) -> SysResult {
         let mut events = own.take(max.min(MOST) as usize);
         let room = max.min(MOST) as usize - events.len();
         if room > 0 && own.watches_host() {
-            let mut host: Vec<epoll::Event> = Vec::with_capacity(room);
-            epoll::wait(e.fd(), rustix::buffer::spare_capacity(&mut host), Some(&now))?;
-            for x in host {
-                let (flags, data) = (x.flags, x.data);
-                match events.iter_mut().find(|(_, d)| *d == data.u64()) {
+            let found: Vec<(u32, u64)> = host::ask("epoll_wait", || {
+                let mut found: Vec<epoll::Event> = Vec::with_capacity(room);
+                epoll::wait(e.fd(), rustix::buffer::spare_capacity(&mut found), Some(&now))?;
+                Ok(found.into_iter().map(|x| ({ x.flags }.bits(), { x.data }.u64())).collect())
+            })?;
+            for (flags, data) in found {
+                match events.iter_mut().find(|(_, d)| *d == data) {
                     // An epoll that is watched both ways.
-                    Some((f, _)) => *f |= flags.bits(),
-                    None => events.push((flags.bits(), data.u64())),
+                    Some((f, _)) => *f |= flags,
+                    None => events.push((flags, data)),
                 }
             }
         }

@@ -3,6 +3,7 @@
 use super::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, Args, Handler, Record, at, directory};
 use crate::errno::{Errno, SysResult};
 use crate::file::{Kind, OpenFile};
+use crate::host;
 use crate::task::Task;
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir, Stat, StatFs, Statx, StatxFlags};
 use std::mem::MaybeUninit;
@@ -41,7 +42,7 @@ fn proc_mode(f: &OpenFile) -> Option<u32> {
 
 fn of_file(t: &Task, f: &OpenFile) -> Result<Stat, Errno> {
     t.sys.before_read(f);
-    let mut s = rustix::fs::fstat(f.fd())?;
+    let mut s = host::ask("fstat", || rustix::fs::fstat(f.fd()))?;
     if let Some(mode) = proc_mode(f) {
         s.st_mode = mode;
         s.st_size = 0;
@@ -54,13 +55,15 @@ fn stat_at(t: &mut Task, dir: i32, addr: u64, out: u64, flags: u64) -> SysResult
     let s = if flags & AT_EMPTY_PATH != 0 && t.get_str(addr)?.is_empty() {
         match directory(t, dir)? {
             super::Dir::File(f) => of_file(t, &f)?,
-            super::Dir::Cwd(d) => rustix::fs::fstat(&*d)?,
+            super::Dir::Cwd(d) => host::ask("fstat", || rustix::fs::fstat(&*d))?,
         }
     } else {
         let p = at(t, dir, addr)?;
         match &p.own {
             Some(f) => of_file(t, f)?,
-            None => rustix::fs::statat(&p, &p.path, AtFlags::from_bits_retain(flags as u32))?,
+            None => host::ask("statat", || {
+                rustix::fs::statat(&p, &p.path, AtFlags::from_bits_retain(flags as u32))
+            })?,
         }
     };
     put_stat(t, out, &s)
@@ -87,13 +90,16 @@ fn statx(t: &mut Task, a: Args) -> SysResult {
         match directory(t, a[0] as i32)? {
             super::Dir::File(f) => {
                 t.sys.before_read(&f);
-                (rustix::fs::statx(f.fd(), c"", flags, mask)?, proc_mode(&f))
+                (host::ask("statx", || rustix::fs::statx(f.fd(), c"", flags, mask))?, proc_mode(&f))
             }
-            super::Dir::Cwd(d) => (rustix::fs::statx(&*d, c"", flags, mask)?, None),
+            super::Dir::Cwd(d) => (host::ask("statx", || rustix::fs::statx(&*d, c"", flags, mask))?, None),
         }
     } else {
         let p = at(t, a[0] as i32, a[1])?;
-        (rustix::fs::statx(&p, &p.path, flags, mask)?, p.own.as_ref().and_then(|f| proc_mode(f)))
+        (
+            host::ask("statx", || rustix::fs::statx(&p, &p.path, flags, mask))?,
+            p.own.as_ref().and_then(|f| proc_mode(f)),
+        )
     };
     put_statx(t, a[4], &s, own)
 }
@@ -117,13 +123,15 @@ fn put_statx(t: &Task, addr: u64, s: &Statx, own: Option<u32>) -> SysResult {
 
 fn statfs(t: &mut Task, path: u64, out: u64) -> SysResult {
     let p = at(t, AT_FDCWD, path)?;
-    let fd = rustix::fs::openat(&p, &p.path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    put_statfs(t, out, &rustix::fs::fstatfs(&fd)?)
+    let fd = host::ask("openat", || {
+        rustix::fs::openat(&p, &p.path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+    })?;
+    put_statfs(t, out, &host::ask("fstatfs", || rustix::fs::fstatfs(&fd))?)
 }
 
 fn fstatfs(t: &mut Task, fd: u64, out: u64) -> SysResult {
     let f = t.sys.files.get(fd as i32)?;
-    put_statfs(t, out, &rustix::fs::fstatfs(f.fd())?)
+    put_statfs(t, out, &host::ask("fstatfs", || rustix::fs::fstatfs(f.fd()))?)
 }
 
 /// Bytes of a `struct statfs`.
@@ -175,17 +183,21 @@ fn getdents64(t: &mut Task, a: Args) -> SysResult {
         }
     } else {
         // Entries are as long for the host as for the guest: what fits its buffer fits the guest's.
-        let mut buf = vec![MaybeUninit::uninit(); room];
-        let mut dir = RawDir::new(f.fd(), &mut buf);
-        while let Some(e) = dir.next() {
-            let e = e?;
-            // d_type is the file type's bits of the mode.
-            let kind = (e.file_type().as_raw_mode() >> 12) as u8;
-            out.extend(entry(e.ino(), e.next_entry_cookie(), kind, e.file_name().to_bytes()));
-            if dir.is_buffer_empty() {
-                break;
+        out = host::ask("getdents64", || {
+            let mut out = Vec::new();
+            let mut buf = vec![MaybeUninit::uninit(); room];
+            let mut dir = RawDir::new(f.fd(), &mut buf);
+            while let Some(e) = dir.next() {
+                let e = e?;
+                // d_type is the file type's bits of the mode.
+                let kind = (e.file_type().as_raw_mode() >> 12) as u8;
+                out.extend(entry(e.ino(), e.next_entry_cookie(), kind, e.file_name().to_bytes()));
+                if dir.is_buffer_empty() {
+                    break;
+                }
             }
-        }
+            Ok(out)
+        })?;
     }
     t.copy_out(a[1], &out)?;
     Ok(out.len() as u64)
