@@ -307,7 +307,7 @@ impl State {
             given: 0,
         };
         self.tables.insert(table.0, t);
-        if level + 1 == self.format.levels {
+        if level.checked_add(1) == Some(self.format.levels) {
             self.usage.take(bytes);
         }
         self.table_code(table.0);
@@ -358,7 +358,7 @@ impl State {
         }
         (t.life, t.given) = (Life::Given(how), seq);
         let (bytes, level) = (t.bytes, t.level);
-        if level + 1 == self.format.levels {
+        if level.checked_add(1) == Some(self.format.levels) {
             self.usage.give(bytes);
         }
         self.table_code(table.0);
@@ -404,7 +404,7 @@ impl State {
                 format!("the table is {doing}, but no grace period lies between pte_free_defer and now");
             return self.bad(rule, found, at);
         }
-        if t.level + 1 == self.format.levels {
+        if t.level.checked_add(1) == Some(self.format.levels) {
             self.usage.pending -= t.bytes;
         }
         self.note(What::Gone { table: at });
