@@ -7,6 +7,7 @@ mod bench;
 mod fuzz;
 mod guests;
 mod install;
+mod recordings;
 mod test;
 mod torture;
 
@@ -41,6 +42,8 @@ enum Task {
     BareMetal(bare::Args),
     /// Compare CPU time with qemu-s390x on a benchmark suite, runs alternating.
     Bench(bench::Args),
+    /// Compare what recorded and unrecorded runs cost on a benchmark suite; prints a table.
+    Recordings(recordings::Args),
     /// Run random instruction sequences on two machines; exit status 1 if they differ and nobody judged it.
     FuzzIsa(fuzz::Args),
 }
@@ -99,6 +102,7 @@ fn perform(task: &Task) -> anyhow::Result<()> {
         Task::Torture(a) => torture::torture(&d, a),
         Task::BareMetal(a) => bare::bare(&d, a),
         Task::Bench(a) => bench::bench(&d, a),
+        Task::Recordings(a) => recordings::recordings(&d, a),
         Task::FuzzIsa(a) => fuzz::fuzz(&d, a),
     }
 }

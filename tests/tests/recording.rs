@@ -1,0 +1,304 @@
+//! Recordings of guests: replayed on other engines, cut by signals, made under finite TLBs, read after versions.
+//!
+//! `RACEWALK_REPLAY_SEEDS=200` repeats every guest so often (the test command: once, one guest a dozen times),
+//! `RACEWALK_KILLS=200` kills so many recordings (the test command: 10).
+
+use nix::sys::signal::Signal;
+use racewalk_tests::{CPUS, Run, guest, paths, racewalk, run};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const DEADLINE: Duration = Duration::from_secs(120);
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|v| v.parse().unwrap_or_else(|_| panic!("{name}={v:?}: wanted a number")))
+}
+
+fn trace(args: &[&str]) -> Run {
+    run(Command::new(racewalk()).arg("trace").args(args), DEADLINE)
+}
+
+fn text(p: &Path) -> &str {
+    p.to_str().expect("a path in UTF-8")
+}
+
+/// Guests and their arguments.
+fn guests() -> Vec<(&'static str, Vec<String>)> {
+    let with = |a: &[&str]| a.iter().map(|s| s.to_string()).collect();
+    let file = text(&paths::root().join("guests/src/storm.c")).to_string();
+    let mut all: Vec<(&str, Vec<String>)> = vec![
+        ("demo", with(&[])),
+        ("hello", with(&["one", "", "three words here"])),
+        ("heap", with(&[])),
+        ("threads", with(&[])),
+        ("signals", with(&[])),
+        ("waits", with(&["long"])),
+        ("robust", with(&[])),
+        ("pie", with(&[])),
+        ("echo", vec![file]),
+        ("files", vec![text(&paths::scratch("recording-files")).into()]),
+        ("shared", vec![text(&paths::scratch("recording-shared")).into()]),
+    ];
+    for how in ["null", "exec-data", "write-readonly", "stack", "illegal", "divide", "abort"] {
+        all.push(("crash", with(&[how])))
+    }
+    all
+}
+
+/// Records a guest under one engine and repeats it under the others.
+fn repeats(name: &str, args: &[String], cpus: &str, seed: u64) {
+    let engines = [["auto", "interp"], ["interp", "auto"], ["jit", "interp"], ["interp", "jit"]];
+    let [first, second] = engines[seed as usize % engines.len()];
+    let file = paths::scratch(&format!("recording-{name}-{cpus}")).join("run.rwt");
+    let mut c = Command::new(racewalk());
+    c.args([
+        "trace",
+        "--replayable",
+        "--seed",
+        &seed.to_string(),
+        "--cpus",
+        cpus,
+        "--engine",
+        first,
+        "--mem",
+        "256M",
+    ]);
+    let recorded = run(c.arg("-o").arg(&file).args(["-E", "LANG=C"]).arg(guest(name)).args(args), DEADLINE);
+    recorded.check(recorded.status.is_some_and(|s| s < 125 || s > 127), "an end of the guest's own");
+    let checked = trace(&["check", text(&file)]);
+    checked.check(checked.status == Some(0), format!("a recording that is well:\n{recorded}"));
+    for engine in [first, second] {
+        let mut c = Command::new(racewalk());
+        let again = run(c.args(["replay", "--engine", engine]).arg(&file), DEADLINE);
+        let same = again.stderr.contains("as recorded:")
+            && (again.status, &again.stdout) == (recorded.status, &recorded.stdout);
+        again.check(same, format!("the run of seed {seed} on {cpus} CPUs under {first}:\n{recorded}"))
+    }
+}
+
+#[test]
+fn every_guest_is_repeated_on_every_engine() {
+    let seeds = setting("RACEWALK_REPLAY_SEEDS");
+    for (name, args) in guests() {
+        for cpus in CPUS {
+            let n = seeds.unwrap_or(if name == "threads" { 12 } else { 1 });
+            for seed in 0..n {
+                repeats(name, &args, cpus, seed + name.len() as u64)
+            }
+        }
+    }
+}
+
+/// What the host answered is in the recording: the files may be gone, and the program is in it, too.
+#[test]
+fn a_replay_needs_nothing_of_what_was_there() {
+    let dir = paths::scratch("recording-gone");
+    let (file, input, program) = (dir.join("run.rwt"), dir.join("input"), dir.join("program"));
+    std::fs::write(&input, "what is to be echoed\n").expect("a file");
+    std::fs::copy(guest("echo"), &program).expect("a program");
+    let recorded =
+        trace(&["--replayable", "--embed", "-o", text(&file), text(&program), text(&input)]).expect(0);
+    std::fs::remove_file(&input).expect("it was there");
+    std::fs::remove_file(&program).expect("it was there");
+    let again = run(Command::new(racewalk()).arg("replay").arg(&file), DEADLINE).expect(0);
+    again.check(!again.stdout.is_empty() && again.stdout == recorded.stdout, "the output of then");
+}
+
+/// Without the program in it: another program is refused, by name.
+#[test]
+fn another_program_is_refused() {
+    let dir = paths::scratch("recording-other");
+    let (file, program) = (dir.join("run.rwt"), dir.join("program"));
+    std::fs::copy(guest("hello"), &program).expect("a program");
+    trace(&["--replayable", "-o", text(&file), text(&program)]).expect(7);
+    std::fs::copy(guest("heap"), &program).expect("a program");
+    let r = run(Command::new(racewalk()).arg("replay").arg(&file), DEADLINE).expect(125);
+    r.check(r.stderr.contains("it is not what was recorded") && r.stderr.contains("--embed"), "the reason");
+    let free = dir.join("free.rwt");
+    trace(&["-o", text(&free), text(&program)]).expect(0);
+    let r = run(Command::new(racewalk()).arg("replay").arg(&free), DEADLINE).expect(125);
+    r.check(r.stderr.contains("hint: `racewalk trace --replayable"), "a hint");
+}
+
+/// A recording whose answers were changed is another run, and the first difference is told.
+#[test]
+fn a_difference_is_explained() {
+    let dir = paths::scratch("recording-differs");
+    let (a, b) = (dir.join("a.rwt"), dir.join("b.rwt"));
+    for (file, arg) in [(&a, "one"), (&b, "two")] {
+        trace(&["--replayable", "-E", "LANG=C", "-o", text(file), text(&guest("hello")), arg, "more"])
+            .expect(7);
+    }
+    let r = trace(&["diff", text(&a), text(&b)]).expect(1);
+    r.check(
+        r.text().contains("expected") && r.text().contains("came") && r.text().contains("record "),
+        "both sides",
+    );
+    trace(&["diff", text(&a), text(&a)]).expect(0);
+}
+
+#[test]
+fn a_replay_stops_where_it_is_told_to_or_goes_on_otherwise() {
+    let file = paths::scratch("recording-until").join("run.rwt");
+    trace(&["--replayable", "--cpus", "2", "-o", text(&file), text(&guest("threads"))]).expect(5);
+    let replay = |args: &[&str]| run(Command::new(racewalk()).arg("replay").args(args).arg(&file), DEADLINE);
+    let r = replay(&["--until", "700"]).expect(0);
+    r.check(r.stderr.contains("as recorded up to event #700"), "where it stopped");
+    // Under another schedule the guest gives the same, or leaves what the host answered.
+    let r = replay(&["--until", "700", "--then", "random:3"]);
+    r.check(matches!(r.status, Some(4 | 5)), "the guest's status, or that the recording was left");
+    replay(&["--until", "5", "--then", "dfs:1"]).expect(2);
+}
+
+/// Frames and their bytes survive SIGKILL; the next reader says what is missing.
+#[test]
+fn a_killed_recording_reads_to_its_last_whole_frame() {
+    let dir = paths::scratch("recording-killed");
+    let mut frames = 0;
+    for n in 0..setting("RACEWALK_KILLS").unwrap_or(10) {
+        let file = dir.join("run.rwt");
+        let mut c = Command::new(racewalk());
+        c.args(["trace", "--cpus", "2", "-o"]).arg(&file).arg(guest("storm")).arg("2000");
+        let mut child = c.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("racewalk");
+        std::thread::sleep(Duration::from_millis(30 + n * 7919 % 1500));
+        child.kill().expect("it runs");
+        child.wait().expect("it ends");
+        if !file.exists() {
+            continue;
+        }
+        let r = trace(&["check", text(&file)]);
+        let opened = r.text().contains("records");
+        // What was killed before its first frame is no recording yet.
+        r.check(opened || r.stderr.contains("recording"), "a verdict");
+        if opened {
+            let cut = r.text().lines().filter(|l| l.starts_with("wrong:")).all(|l| l.contains("are lost"));
+            r.check(cut && r.text().contains("missing:"), "whole frames, and what is missing");
+            frames += 1
+        }
+        let _ = std::fs::remove_file(&file);
+    }
+    assert!(frames > 0, "no recording got as far as a frame");
+}
+
+/// SIGINT ends the recording, not only the guest.
+#[test]
+fn an_interrupted_recording_is_complete() {
+    for more in [&[][..], &["--replayable"]] {
+        let file = paths::scratch("recording-interrupted").join("run.rwt");
+        let mut c = Command::new(racewalk());
+        c.arg("trace").args(more).args(["--cpus", "2", "-o"]).arg(&file).arg(guest("storm")).arg("60000");
+        let child = c.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("racewalk");
+        std::thread::sleep(Duration::from_millis(1500));
+        let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+        nix::sys::signal::kill(pid, Signal::SIGINT).expect("it runs");
+        let out = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(130), "{said}");
+        assert!(said.contains("interrupted;") && said.contains("racewalk trace show"), "{said}");
+        let r = trace(&["check", text(&file)]).expect(0);
+        r.check(r.text().contains("all is well"), "a complete file");
+        if !more.is_empty() {
+            let again = run(Command::new(racewalk()).arg("replay").arg(&file), DEADLINE).expect(0);
+            again.check(again.stderr.contains("as far as the recording goes"), "the same as far as it goes");
+        }
+    }
+}
+
+/// Whatever the TLB: what is recorded adds up to what the run counted, hits and misses too.
+#[test]
+fn the_sums_are_those_of_the_run() {
+    for tlb in ["none", "infinite", "zec12", "z13", "z14"] {
+        let file = paths::scratch("recording-sums").join("run.rwt");
+        for engine in ["auto", "interp"] {
+            trace(&[
+                "--tlb",
+                tlb,
+                "--cpus",
+                "2",
+                "--engine",
+                engine,
+                "-o",
+                text(&file),
+                text(&guest("threads")),
+            ])
+            .expect(5);
+            let r = trace(&["check", text(&file)]).expect(0);
+            r.check(r.text().contains("all is well"), format!("the sums of --tlb {tlb}"));
+        }
+    }
+}
+
+#[test]
+fn a_selection_is_what_is_there() {
+    let file = paths::scratch("recording-selection").join("run.rwt");
+    let shown = |select: &[&str]| -> Vec<String> {
+        let program = guest("threads");
+        let mut args = vec!["--replayable", "--cpus", "2", "-o", text(&file)];
+        args.extend(select);
+        args.push(text(&program));
+        trace(&args).expect(5);
+        trace(&["check", text(&file)]).expect(0);
+        let all = trace(&["show", text(&file)]).expect(0);
+        let lines = all.text().lines().map(String::from).collect();
+        // A replay makes the same selection.
+        run(Command::new(racewalk()).arg("replay").arg(&file), DEADLINE).expect(5);
+        lines
+    };
+    let kind =
+        |l: &str| l.split_whitespace().nth(if l.contains('#') { 2 } else { 1 }).unwrap_or("").to_string();
+    let all = shown(&[]);
+    assert!(all.iter().any(|l| kind(l) == "run") && all.iter().any(|l| kind(l) == "table_alloc"));
+    let walks = shown(&["--only", "walk"]);
+    let named = |l: &String| ["walk_", "answer", "schedule"].iter().any(|k| kind(l).starts_with(k));
+    assert!(walks.len() > 100 && walks.iter().all(named), "{:?}", walks.iter().find(|l| !named(l)));
+    let count = |lines: &[String], k: &str| lines.iter().filter(|l| kind(l).starts_with(k)).count();
+    assert_eq!(count(&walks, "walk_"), count(&all, "walk_"));
+    let one = shown(&["--only-cpus", "1"]);
+    assert!(one.iter().all(|l| l.starts_with("cpu1") || l.starts_with("kernel")) && count(&one, "run") > 0);
+    let few = shown(&["--addresses", "0x1000000..0x1010000", "--only", "access"]);
+    let page = |l: &String| {
+        let p = l
+            .split_whitespace()
+            .nth(2)
+            .and_then(|p| u64::from_str_radix(p.trim_start_matches("0x"), 16).ok());
+        l.contains('#') || p.is_some_and(|p| (0x100_0000..0x101_0000).contains(&p))
+    };
+    assert!(few.iter().all(page), "{:?}", few.iter().find(|l| !page(l)));
+    let early = shown(&["--instructions", "0..5000"]);
+    assert!(count(&early, "run") > 0 && count(&early, "run") < count(&all, "run"));
+}
+
+#[test]
+fn a_recording_that_cannot_be_written_does_not_break_the_run() {
+    let r = trace(&["-o", "/dev/full", text(&guest("hello"))]);
+    r.check(r.status == Some(125), "refused before the guest runs");
+    r.check(r.stderr.contains("record to /dev/full"), "the file");
+    let r = trace(&[text(&guest("hello"))]).expect(2);
+    r.check(r.stderr.contains("hint: `racewalk trace -o FILE PROGRAM`"), "what to type");
+    let r = trace(&["--engine", "check", "-o", "/dev/null", text(&guest("hello"))]).expect(125);
+    r.check(r.stderr.contains("use auto, jit or interp"), "what to type");
+    let dropping =
+        ["--replayable", "--when-full", "drop", "-o", "/dev/null", text(&guest("hello"))].map(String::from);
+    trace(&dropping.iter().map(|s| s.as_str()).collect::<Vec<_>>()).expect(2);
+    let nothing = paths::scratch("recording-nothing").join("run.rwt");
+    trace(&["-o", text(&nothing), "/nonexistent"]).expect(127);
+    assert!(!nothing.exists());
+}
+
+/// A file of every version of the format is read for ever.
+#[test]
+fn files_of_every_version_are_read() {
+    let dir = paths::root().join("tests/recordings");
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(&dir).expect("a directory").map(|e| e.expect("a file").path()).collect();
+    files.retain(|f| f.extension().is_some_and(|e| e == "rwt"));
+    assert!(!files.is_empty());
+    for f in files {
+        let r = trace(&["check", text(&f)]).expect(0);
+        r.check(r.text().contains("all is well"), "nothing wrong, nothing missing");
+        let wanted = std::fs::read_to_string(f.with_extension("txt")).expect("what trace stats says");
+        let r = trace(&["stats", text(&f)]).expect(0);
+        r.check(r.text() == wanted, format!("as always:\n{wanted}"));
+    }
+}

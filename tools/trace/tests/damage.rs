@@ -1,0 +1,250 @@
+//! Files that are cut, bent or overwritten: everything whole is given, the rest named, and nothing panics.
+//!
+//! `RACEWALK_DAMAGE_SECONDS=3600` goes on changing bytes at random for that long (the test command: 2 seconds).
+
+use racewalk_sched::controlled::Rng;
+use racewalk_trace::event::{Event, Hex, Side};
+use racewalk_trace::meta::{EndNote, GuestMeta, MachineMeta, Meta};
+use racewalk_trace::recorder::Output;
+use racewalk_trace::{FileOutput, Record, Recording, Writer, check, diff, stats};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+fn meta() -> Meta {
+    Meta {
+        racewalk: "0".into(),
+        machine: MachineMeta {
+            arch: "s390x".into(),
+            cpus: 2,
+            memory: 1 << 24,
+            scheme: "s390-66".into(),
+            tlb: "kind = \"infinite\"".into(),
+            engine: "auto".into(),
+            speculate: false,
+            sanitize: false,
+        },
+        guest: GuestMeta {
+            path: "guest".into(),
+            args: vec!["guest".into()],
+            env: Vec::new(),
+            size: 5,
+            blake3: blake3::hash(b"image").to_hex().to_string(),
+            embedded: true,
+        },
+        selection: Default::default(),
+        replayable: None,
+    }
+}
+
+fn scratch(name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("damage");
+    std::fs::create_dir_all(&dir).expect("a directory for files");
+    dir.join(format!("{name}-{}.rwt", std::process::id()))
+}
+
+/// A recording of several frames a stream, and its records by stream.
+fn sample(path: &Path) -> Vec<Vec<Record>> {
+    let mut out = FileOutput::new(Writer::create(path, &meta(), Some(b"image")).expect("a file"));
+    let mut all = vec![Vec::new(), Vec::new()];
+    let mut r = Rng(7);
+    for seq in 0..400u64 {
+        let s = (seq % 2) as u32;
+        for _ in 0..r.below(40) {
+            let (page, store) = (r.below(300) << 12, r.below(3) == 0);
+            let (loads, stores) = (r.below(5) as u32 + !store as u32, r.below(5) as u32 + store as u32);
+            out.run(s, page, store, loads, stores);
+            all[s as usize].push(Record::Run { page, store_first: store, loads, stores })
+        }
+        out.enter(s, seq << 12, seq * 100);
+        all[s as usize].push(Record::Enter { page: seq << 12, instructions: seq * 100 });
+        let start = Event::WalkStart { vaddr: Hex(seq << 12), access: Side::Load, root: Hex(1) };
+        let fault = Event::WalkFault { vaddr: Hex(seq << 12), name: "page".into(), code: Hex(17) };
+        for (k, event) in [start, fault].into_iter().enumerate() {
+            out.event(s, 2 * seq + k as u64 + 1, seq * 100, event.clone());
+            all[s as usize].push(Record::Event {
+                seq: 2 * seq + k as u64 + 1,
+                instructions: seq * 100,
+                event,
+            })
+        }
+        if seq % 40 == 39 {
+            out.settle(true)
+        }
+    }
+    let end = EndNote { how: "exited with status 0".into(), ..EndNote::default() };
+    out.finish(&end).expect("complete");
+    all
+}
+
+fn records(r: &Recording, s: u32) -> Vec<Record> {
+    r.records(s).filter_map(Result::ok).collect()
+}
+
+/// Everything that a reader does, for what must not panic.
+fn use_all(r: &Recording) -> usize {
+    let c = check::check(r);
+    let t = stats::TraceStats::of(r);
+    let _ = (t.text(), r.image());
+    c.wrong.len() + r.merged().count()
+}
+
+#[test]
+fn what_was_written_comes_back() {
+    let path = scratch("whole");
+    let all = sample(&path);
+    let r = Recording::open(&path).expect("a recording");
+    assert!(r.indexed && r.damage.is_empty() && r.image().as_deref() == Some(b"image"));
+    assert_eq!((r.meta.clone(), r.streams()), (meta(), vec![0, 1]));
+    for s in [0, 1] {
+        assert_eq!(records(&r, s), all[s as usize]);
+    }
+    let seqs: Vec<u64> = r
+        .merged()
+        .filter_map(|(_, x)| match x {
+            Ok(Record::Event { seq, .. }) => Some(seq),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(seqs, (1..=800).collect::<Vec<_>>(), "all events, in the order of all streams");
+    let c = check::check(&r);
+    // Sums are those of no run.
+    assert_eq!(c.wrong, Vec::<String>::new());
+    assert_eq!(c.missing, Vec::<String>::new());
+    assert_eq!(diff::diff(Arc::new(Recording::open(&path).unwrap()), &r), Ok(None));
+}
+
+/// A prefix of what was written, frame by frame.
+fn is_prefix(r: &Recording, all: &[Vec<Record>]) -> bool {
+    (0..2).all(|s| all[s as usize].starts_with(&records(r, s)))
+}
+
+/// Cut before, at and behind every boundary of a frame: all frames before are there.
+#[test]
+fn a_file_that_is_cut_reads_to_its_last_whole_frame() {
+    let path = scratch("cut");
+    let all = sample(&path);
+    let bytes = std::fs::read(&path).unwrap();
+    let whole = Recording::open(&path).unwrap();
+    assert!(whole.frames.len() > 20);
+    let other = scratch("cut-short");
+    for (n, f) in whole.frames.iter().enumerate() {
+        for d in [-1i64, 0, 1, 4, 47, 48, 49] {
+            let len = (f.at as i64 + d) as usize;
+            if len >= bytes.len() {
+                continue;
+            }
+            std::fs::write(&other, &bytes[..len]).unwrap();
+            let r = match Recording::open(&other) {
+                Ok(r) => r,
+                // Without the first frame nothing says what it is.
+                Err(e) => {
+                    assert!(n <= 1, "{e} at {len}");
+                    continue;
+                }
+            };
+            let mut here = n;
+            if d < 0 {
+                here = here.saturating_sub(1)
+            }
+            assert_eq!(r.frames, whole.frames[..here], "cut at {len}");
+            assert!(is_prefix(&r, &all) && !r.indexed);
+            assert_eq!(r.damage.len(), (d != 0) as usize, "{:?}", r.damage);
+            use_all(&r);
+        }
+    }
+}
+
+/// One bit of the header, of the first byte of the contents and of the last, of every frame: the others are there.
+#[test]
+fn a_bit_that_is_wrong_costs_one_frame() {
+    let path = scratch("bits");
+    sample(&path);
+    let bytes = std::fs::read(&path).unwrap();
+    let whole = Recording::open(&path).unwrap();
+    let other = scratch("bits-bent");
+    let mut r = Rng(3);
+    for f in whole.frames.iter().skip(1) {
+        let len = 48 + f.header.stored as usize;
+        for at in [0, 4, 9, 20, 36, 44, 48, len - 1] {
+            let mut b = bytes.clone();
+            b[f.at as usize + at] ^= 1 << r.below(8);
+            std::fs::write(&other, &b).unwrap();
+            let bent = Recording::open(&other).unwrap();
+            let (frames, damage) = bent.examine();
+            assert_eq!(
+                frames.len() + 1,
+                whole.frames.len(),
+                "byte {at} of the frame at {:#x}: {damage:?}",
+                f.at
+            );
+            assert_eq!(damage.len(), 1, "{damage:?}");
+            assert_eq!((damage[0].at, damage[0].len), (f.at, len as u64));
+            assert!(use_all(&bent) > 0 || f.header.records == 0);
+            assert!(!check::check(&bent).wrong.is_empty())
+        }
+    }
+}
+
+/// Bytes changed, cut, doubled anywhere: it is read or refused.
+#[test]
+fn whatever_the_bytes_are_nothing_panics() {
+    let seconds = std::env::var("RACEWALK_DAMAGE_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(2);
+    let path = scratch("any");
+    sample(&path);
+    let bytes = std::fs::read(&path).unwrap();
+    let other = scratch("any-bent");
+    let (mut r, end) = (Rng(11), Instant::now() + Duration::from_secs(seconds));
+    let mut files = 0;
+    while Instant::now() < end || files < 50 {
+        let mut b = bytes.clone();
+        for _ in 0..=r.below(12) {
+            let at = r.below(b.len() as u64) as usize;
+            match r.below(5) {
+                0 => b.truncate(at.max(80)),
+                1 => b[at] = r.next_u64() as u8,
+                2 => {
+                    let n = (r.below(64) as usize).min(b.len() - at);
+                    let from = r.below((b.len() - n) as u64 + 1) as usize;
+                    b.copy_within(from..from + n, at)
+                }
+                3 => {
+                    let n = (r.below(200) as usize).min(b.len() - at);
+                    b.drain(at..at + n);
+                }
+                _ => b[at] ^= 1 << r.below(8),
+            }
+            if b.is_empty() {
+                b.push(0)
+            }
+        }
+        std::fs::write(&other, &b).unwrap();
+        if let Ok(x) = Recording::open(&other) {
+            use_all(&x);
+        }
+        files += 1
+    }
+    println!("{files} files")
+}
+
+#[test]
+fn what_is_no_recording_is_said() {
+    let path = scratch("none");
+    for (bytes, wanted) in [
+        (&b""[..], "is no recording: it begins with []"),
+        (b"\x7fELF and so on, long enough for a header of sixty-four bytes, or so", "is no recording"),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let e = Recording::open(&path).unwrap_err().to_string();
+        assert!(e.contains(wanted), "{e}");
+    }
+    sample(&path);
+    let mut b = std::fs::read(&path).unwrap();
+    b[8] = 9;
+    std::fs::write(&path, &b).unwrap();
+    let e = Recording::open(&path).unwrap_err().to_string();
+    assert!(e.contains("version 9.0") && e.contains("use racewalk 0.1.0"), "{e}");
+    assert!(
+        Recording::open(Path::new("/nonexistent")).unwrap_err().to_string().contains("open /nonexistent")
+    );
+}
