@@ -512,3 +512,26 @@ events! {
         events: u64,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `docs/recordings.md` has every kind with its fields, in this form.
+    #[test]
+    fn the_formats_page_has_every_kind() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/recordings.md"))
+            .expect("the format's page");
+        let listed = page.lines().filter(|l| l.starts_with("| ") && l.contains(" | `"));
+        let listed: Vec<&str> = listed.collect();
+        let wanted = |k: &KindInfo| {
+            let fields: Vec<_> = k.fields.iter().map(|(n, t)| format!("{n} ({t})")).collect();
+            let fields = if fields.is_empty() { "none".into() } else { fields.join(", ") };
+            format!("| {} | `{}` | {} | {fields} | {} |", k.number, k.name, k.group.name(), k.about.trim())
+        };
+        let rows: Vec<String> = KINDS.iter().map(wanted).collect();
+        let missing: Vec<_> = rows.iter().filter(|r| !listed.contains(&r.as_str())).cloned().collect();
+        assert!(missing.is_empty(), "not there:\n{}", missing.join("\n"));
+        assert!(KINDS.windows(2).all(|w| w[0].number < w[1].number));
+    }
+}
