@@ -97,13 +97,13 @@ pub struct Runs {
     /// Whether touches are noted.
     pub(crate) on: bool,
     recorder: Option<Recorder>,
+    position: Option<Arc<Position>>,
 }
 
 struct Recorder {
     buffer: Vec<Run>,
     handed: u64,
     sink: Box<dyn RunSink>,
-    position: Arc<Position>,
 }
 
 impl Default for Runs {
@@ -123,6 +123,7 @@ impl Default for Runs {
             ahead: 0,
             on: false,
             recorder: None,
+            position: None,
         }
     }
 }
@@ -132,6 +133,12 @@ fn page_of(addr: u64) -> u64 {
 }
 
 impl Runs {
+    /// Whether somebody wants to know how far the CPU is.
+    #[inline]
+    pub(crate) fn watched(&self) -> bool {
+        self.position.is_some()
+    }
+
     /// Whether the CPU has somebody to give its runs to.
     pub(crate) fn installed(&self) -> bool {
         self.recorder.is_some()
@@ -198,11 +205,11 @@ impl Runs {
 
     /// Makes the position known.
     fn publish(&self, budget: i64) {
-        if let Some(r) = &self.recorder {
-            let begun = r.handed + self.used() as u64;
-            r.position.begun.store(begun, Ordering::Relaxed);
+        if let Some(p) = &self.position {
+            let begun = self.recorder.as_ref().map_or(0, |r| r.handed + self.used() as u64);
+            p.begun.store(begun, Ordering::Relaxed);
             let done = self.base.wrapping_sub(budget as u64).wrapping_add(self.ahead);
-            r.position.instructions.store(done, Ordering::Relaxed)
+            p.instructions.store(done, Ordering::Relaxed)
         }
     }
 
@@ -233,9 +240,14 @@ impl Runs {
 
 /// What the run loop and the engines say. Everything does nothing unless the CPU is being recorded.
 impl Core {
-    /// From now on tells `sink` of its runs, and `position` how far it is. For as long as it lives.
-    pub fn record_runs(&mut self, sink: Box<dyn RunSink>, position: Arc<Position>) {
-        self.runs.recorder = Some(Recorder { buffer: Vec::new(), handed: 0, sink, position });
+    /// From now on tells `position` how far it is. For as long as it lives.
+    pub fn tell_position(&mut self, position: Arc<Position>) {
+        self.runs.position = Some(position)
+    }
+
+    /// From now on tells `sink` of its runs. For as long as it lives.
+    pub fn record_runs(&mut self, sink: Box<dyn RunSink>) {
+        self.runs.recorder = Some(Recorder { buffer: Vec::new(), handed: 0, sink });
         self.runs.place(Vec::new());
         self.runs.on = true
     }
@@ -295,6 +307,9 @@ impl Core {
     /// The instruction of `len` bytes at `pc` begins; `ahead` instructions before it are not in the budget.
     pub(crate) fn fetching(&mut self, pc: u64, len: u8, ahead: u64) {
         self.runs.ahead = ahead;
+        if !self.runs.on {
+            return;
+        }
         // Translated code began it.
         if self.runs.skip > 0 {
             return;
@@ -313,7 +328,7 @@ impl Core {
     /// Before something is asked that others may hear of.
     #[inline]
     pub(crate) fn publish(&self) {
-        if self.runs.on {
+        if self.runs.watched() {
             self.runs.publish(self.budget)
         }
     }
@@ -321,9 +336,8 @@ impl Core {
     /// After it.
     #[inline]
     pub(crate) fn heard(&mut self) {
-        if self.runs.on
-            && let Some(r) = &self.runs.recorder
-            && r.position.told.swap(false, Ordering::Relaxed)
+        if let Some(p) = &self.runs.position
+            && p.told.swap(false, Ordering::Relaxed)
         {
             self.runs.close()
         }

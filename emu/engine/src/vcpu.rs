@@ -224,7 +224,7 @@ impl<A: Arch> Vcpu<A> {
         let left = catch_unwind(AssertUnwindSafe(|| {
             while k < end {
                 let i = &block.insns[k];
-                if self.core.runs.on {
+                if self.core.runs.watched() {
                     self.core.fetching(A::pc(i), A::len(i), (k - start) as u64);
                 }
                 let mut t = Interp::new(&mut self.core);

@@ -25,8 +25,10 @@ pub enum Note {
 
 /// Takes everything down.
 pub trait Observer: Send + Sync {
-    /// Who takes the runs of accesses of CPU `cpu`, and is told how far it is; nobody if they are not wanted, on any CPU.
-    fn runs(&self, cpu: u32) -> Option<(Box<dyn RunSink>, Arc<Position>)>;
+    /// Who is told how far CPU `cpu` is.
+    fn position(&self, cpu: u32) -> Arc<Position>;
+    /// Who takes its runs of accesses; nobody if they are not wanted, on any CPU.
+    fn runs(&self, cpu: u32) -> Option<Box<dyn RunSink>>;
     /// Who takes the events of MMUs.
     fn sink(&self) -> Arc<dyn Sink>;
     /// Who takes those of the mm.

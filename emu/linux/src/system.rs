@@ -233,8 +233,11 @@ impl System {
         let mut vcpu = |n: u32| {
             let mmu = PortMmu::new(cpus.clone(), n, clock.clone());
             let mut core = Core::new(Box::new(mmu), cpus.signal_word(n));
-            if let Some((sink, position)) = runs[n as usize].take() {
-                core.record_runs(sink, position)
+            if let Some(w) = &o.observer.0 {
+                core.tell_position(w.position(n))
+            }
+            if let Some(sink) = runs[n as usize].take() {
+                core.record_runs(sink)
             }
             Vcpu::new(core, cache.clone())
         };

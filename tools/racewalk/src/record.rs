@@ -30,8 +30,11 @@ use std::time::{Duration, Instant};
 struct Taking(Arc<Recorder>);
 
 impl Observer for Taking {
-    fn runs(&self, cpu: u32) -> Option<(Box<dyn RunSink>, Arc<Position>)> {
-        self.0.wants_runs().then(|| (self.0.runs(cpu), self.0.position(cpu)))
+    fn position(&self, cpu: u32) -> Arc<Position> {
+        self.0.position(cpu)
+    }
+    fn runs(&self, cpu: u32) -> Option<Box<dyn RunSink>> {
+        self.0.wants_runs().then(|| self.0.runs(cpu))
     }
     fn sink(&self) -> Arc<dyn Sink> {
         self.0.clone()

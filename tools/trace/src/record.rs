@@ -56,7 +56,7 @@ impl fmt::Display for Record {
                 Ok(())
             }
             Record::Enter { page, instructions } => write!(f, "enter {page:#x} after {instructions}"),
-            Record::Event { seq, event, .. } => write!(f, "#{seq} {event}"),
+            Record::Event { seq, instructions, event } => write!(f, "#{seq} @{instructions} {event}"),
         }
     }
 }

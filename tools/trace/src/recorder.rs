@@ -141,7 +141,7 @@ impl Recorder {
         Ok((recorder, Drain { thread }))
     }
 
-    /// How far CPU `cpu` is: for [`racewalk_engine::Core::record_runs`].
+    /// How far CPU `cpu` is: for [`racewalk_engine::Core::tell_position`].
     pub fn position(&self, cpu: u32) -> Arc<Position> {
         self.streams[cpu as usize].position.clone()
     }

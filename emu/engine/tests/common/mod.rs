@@ -122,7 +122,8 @@ impl Machine {
         let mmu = PortMmu::new(self.cpus.clone(), n, Arc::new(Counter::default()));
         let mut core = Core::new(wrap(mmu), self.cpus.signal_word(n));
         if let Some(r) = self.recorded.as_ref().map(|r| &r[n as usize]) {
-            core.record_runs(Box::new(Keep(r.clone())), r.position.clone())
+            core.tell_position(r.position.clone());
+            core.record_runs(Box::new(Keep(r.clone())))
         }
         Vcpu::new(core, cache.clone())
     }
