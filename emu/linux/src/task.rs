@@ -718,8 +718,14 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        // A task that unwinds still holds its CPU: others wait for it.
-        self.drop_cpu();
+        // A task that unwinds still holds its CPU: others wait for it. The end of a controlled run may have come on the way
+        // out of hosted code.
+        if let Some((n, v)) = self.cpu.take() {
+            if self.sys.cpus.rcu_counter(n).load(Ordering::SeqCst) & 1 == 1 {
+                self.sys.cpus.exit_kernel(n);
+            }
+            self.sys.pool.release((n, v));
+        }
     }
 }
 
