@@ -73,7 +73,7 @@ impl Arch for Pae {
         k.load_halves(at)
     }
     fn store_entry(k: &Kernel<Self>, at: Paddr, entry: u64) -> Result<()> {
-        Ok(k.store_u64(at, entry.swap_bytes())?)
+        k.store_u64(at, entry.swap_bytes())
     }
 
     fn boot(_memory: &Memory, _max_mms: u32) -> Result<()> {

@@ -54,7 +54,7 @@ impl Kernel<Pae> {
         point("pmd.clear");
         self.store_u32(at, 0)?;
         point("pmd.clear_high");
-        Ok(self.store_u32(at.offset(4), 0)?)
+        self.store_u32(at.offset(4), 0)
     }
 
     /// `pmdp_get_lockless_sync`: waits for those who read an entry by halves.

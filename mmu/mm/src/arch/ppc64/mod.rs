@@ -103,7 +103,7 @@ impl<const SHIFT: u32> Arch for Radix<SHIFT> {
         Ok(Pid { pid, partitions: k.machine.partitions })
     }
     fn forget(k: &Kernel<Self>, context: &Pid) -> Result<()> {
-        Ok(k.store_u64(k.machine.processes.offset(context.pid * ENTRY_16), 0)?)
+        k.store_u64(k.machine.processes.offset(context.pid * ENTRY_16), 0)
     }
     fn load(cpus: &Cpus<Hw>, _machine: &Machine, cpu: u32, context: Option<&Pid>) {
         cpus.load(cpu, |c| {

@@ -123,7 +123,7 @@ impl Arch for S390x {
     }
     fn collapse_flush(k: &Kernel, mm: &Mm, pmd: Paddr, va: Vaddr) -> Result<()> {
         k.flush_entry(mm, pmd, Self::LEVELS.len() - 2, va)?;
-        Ok(k.store_u64(pmd, Ste::EMPTY.0)?)
+        k.store_u64(pmd, Ste::EMPTY.0)
     }
     fn switch_mm(k: &Kernel, cpu: u32, next: Option<&Arc<Mm>>) -> Result<()> {
         k.switch_mm(cpu, next)

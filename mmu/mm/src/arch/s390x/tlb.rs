@@ -54,7 +54,7 @@ impl Kernel<S390x> {
                 format!("a plain store turns valid entry {:#x} at {pte:?} into {new:#x}", old.0),
             );
         }
-        Ok(self.store_u64(pte, new)?)
+        self.store_u64(pte, new)
     }
 
     /// `ptep_xchg_direct`: the entry is invalid and flushed on every CPU before `new` is stored. The caller holds
@@ -102,7 +102,7 @@ impl Kernel<S390x> {
         if self.config.unhook == Unhook::Idte && self.load_u64(entry)? & Rte::I == 0 {
             self.flush_entry(mm, entry, level, va)?;
         }
-        Ok(self.store_u64(entry, S390x::empty(level))?)
+        self.store_u64(entry, S390x::empty(level))
     }
 
     /// IDTE of the entry for `va` of a segment or region table.

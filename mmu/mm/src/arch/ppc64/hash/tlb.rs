@@ -21,7 +21,7 @@ impl<const SHIFT: u32> Kernel<Hpt<SHIFT>> {
 
     /// The slot of an entry's HPTE (`__real_pte`).
     pub(super) fn slot(&self, pte: Paddr, raw: u64) -> Result<u64> {
-        if SHIFT == 16 { Ok(self.load_u64(Self::slots_at(pte))?) } else { Ok((raw & SLOT) >> SLOT_SHIFT) }
+        if SHIFT == 16 { self.load_u64(Self::slots_at(pte)) } else { Ok((raw & SLOT) >> SLOT_SHIFT) }
     }
 
     /// Waits while somebody is hashing the entry.
