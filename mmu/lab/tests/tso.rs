@@ -34,8 +34,7 @@ fn runs(
     (None, drains)
 }
 
-/// Seen to fail with a flush that began before its barrier (16), with callbacks of a grace period that did not wait for
-/// the queueing CPU's stores, and with a wakeup before the store that it tells of (28).
+/// Seen to fail with a flush that began before its barrier (16).
 #[test]
 fn silent_cells_stay_silent() {
     let n = std::env::var("RACEWALK_CELL_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
