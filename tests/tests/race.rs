@@ -45,6 +45,24 @@ fn a_random_workload_finds_a_flaw() {
     r.check(r.stderr.contains("active-set"), "the steps that there are");
 }
 
+/// A barrier that is left out shows where stores wait, by the option as by the scenario's own word, and the finding is kept.
+#[test]
+fn store_buffers_show_a_missing_barrier() {
+    let dir = paths::scratch("race-tso");
+    let (file, plain) = (dir.join("tsb.schedule"), dir.join("tsb.race"));
+    let text = include_str!("../race/tso-tsb.race").replace("memory   tso\n", "");
+    std::fs::write(&plain, text).expect("written");
+    let (file, plain) = (file.to_str().expect("UTF-8"), plain.to_str().expect("UTF-8"));
+    let mutant = ["--scheme", "sparc-conv~tsb-lock"];
+    race(&[&["tso-tsb"][..], &mutant, &["--save", file]].concat()).expect(3);
+    race(&[&[plain, "--schedules", "5000"][..], &mutant].concat()).expect(0);
+    race(&[plain, "--schedules", "5000", "--scheme", "sparc-conv", "--tso"]).expect(0);
+    let r = race(&[&[plain, "--tso", "--save", file][..], &mutant].concat()).expect(3);
+    r.check(r.text().contains("memory   tso"), "the scenario as it was run");
+    let r = run(Command::new(paths::racewalk()).args(["replay", file]), Duration::from_secs(60)).expect(3);
+    r.check(r.text().contains("all see"), "the stores that leave buffers");
+}
+
 /// On real threads, by a guest that has its tables retracted: a flawed scheme is reported, a sound one is silent.
 #[test]
 fn guests_are_watched() {

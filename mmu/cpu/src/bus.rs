@@ -11,7 +11,7 @@ use crate::held::Held;
 use crate::speculative::Recent;
 use crate::{Cpu, Cpus, signal};
 use racewalk_ram::Vaddr;
-use racewalk_sched::{NO_CPU, this_cpu, wait_while, wake};
+use racewalk_sched::{NO_CPU, this_cpu, tso, wait_while, wake};
 use racewalk_walk::hardware::Hardware;
 use racewalk_walk::tlb::config::TlbConfig;
 use racewalk_walk::tlb::{Purge, Target, Tlb, WalkCache};
@@ -166,6 +166,7 @@ impl<H: Hardware> Cpus<H> {
     /// The CPU begins to execute guest code. Returns what its fast TLB must drop before it does.
     #[must_use]
     pub fn unpark(&self, cpu: u32) -> FastDrop {
+        tso::fence_of(cpu);
         let c = &self.cpus[cpu as usize];
         let mut g = c.gate();
         debug_assert!(!g.running, "cpu {cpu} is running already");
@@ -214,6 +215,7 @@ impl<H: Hardware> Cpus<H> {
 
     /// Runs `f` as a bracketed access of hosted code on `cpu`: the CPU counts as running meanwhile.
     pub(crate) fn bracket<R>(&self, cpu: u32, f: impl FnOnce() -> R) -> R {
+        tso::fence_of(cpu);
         struct Parked<'a, H: Hardware>(&'a Cpus<H>, u32);
         impl<H: Hardware> Drop for Parked<'_, H> {
             fn drop(&mut self) {
@@ -284,6 +286,7 @@ impl<H: Hardware> Cpus<H> {
     /// Purges on one CPU, on whose behalf the caller acts.
     pub fn purge_on(&self, cpu: u32, purge: &Purge) {
         if let Some(c) = self.cpus.get(cpu as usize) {
+            tso::fence();
             let mut g = c.gate();
             g.seq += 1;
             let gone = g.purge(purge);
@@ -302,6 +305,7 @@ impl<H: Hardware> Cpus<H> {
     /// Applies `f` to every gate; says which CPUs must pass a boundary before it has taken effect.
     fn broadcast(&self, f: impl Fn(&Cpu<H>, &mut Gate<H>)) -> Pending {
         let me = this_cpu();
+        tso::fence();
         let mut wait: Vec<(usize, u64)> = Vec::new();
         for (i, c) in self.cpus.iter().enumerate() {
             let mut g = c.gate();

@@ -1,13 +1,14 @@
 //! Context registers, interrupt mask and the guest/hosted border of each CPU.
 
 use crate::Cpus;
-use racewalk_sched::{NO_CPU, wake};
+use racewalk_sched::{NO_CPU, tso, wake};
 use racewalk_walk::hardware::Hardware;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 impl<H: Hardware> Cpus<H> {
     /// Changes what is loaded on `cpu`. The TLB keeps what it has: entries are tagged by space.
     pub fn load(&self, cpu: u32, change: impl FnOnce(&mut H::Context)) {
+        tso::fence_of(cpu);
         change(&mut self.cpus[cpu as usize].gate().context);
     }
 
@@ -23,12 +24,14 @@ impl<H: Hardware> Cpus<H> {
 
     /// The CPU enters hosted code from guest mode or idle: a full fence, and the RCU counter becomes odd.
     pub fn enter_kernel(&self, cpu: u32) {
+        tso::fence_of(cpu);
         let old = self.cpus[cpu as usize].rcu.fetch_add(1, Ordering::SeqCst);
         debug_assert!(old & 1 == 0, "cpu {cpu} entered hosted code twice");
     }
 
     /// The CPU leaves hosted code: the RCU counter becomes even.
     pub fn exit_kernel(&self, cpu: u32) {
+        tso::fence_of(cpu);
         let c = &self.cpus[cpu as usize].rcu;
         let old = c.fetch_add(1, Ordering::SeqCst);
         debug_assert!(old & 1 == 1, "cpu {cpu} left hosted code twice");
@@ -52,18 +55,21 @@ impl<H: Hardware> Cpus<H> {
         }
     }
 
-    /// A cross call to every other CPU with an empty handler: returns after each had interrupts on at one instant.
+    /// A cross call to every other CPU with an empty handler: returns after each had interrupts on at one instant. The
+    /// handler is a fence where it runs.
     pub fn ipi_all(&self) {
         let me = racewalk_sched::this_cpu();
         if let Some(c) = self.cpus.get(me as usize) {
             c.stats.ipis_sent.bump();
         }
         std::sync::atomic::fence(Ordering::SeqCst);
+        tso::fence();
         for (i, c) in self.cpus.iter().enumerate() {
             if i as u32 != me {
                 racewalk_sched::wait_while(std::ptr::from_ref(&c.irq_off) as usize, "ipi.wait", || {
                     c.irq_off.load(Ordering::SeqCst) != 0
                 });
+                tso::fence_of(i as u32);
             }
         }
     }

@@ -25,6 +25,7 @@ mod s390x;
 mod sparc64;
 mod speculative;
 mod stats;
+mod sun4v;
 mod tables;
 
 pub use bus::{FastDrop, Pending};
@@ -35,6 +36,7 @@ pub use racewalk_walk::Access;
 pub use racewalk_walk::s390x::Fault;
 pub use speculative::SpeculativeWalker;
 pub use stats::{CpuStats, TlbStats};
+pub use sun4v::Returned;
 
 use bus::Gate;
 use racewalk_ram::Ram;

@@ -119,7 +119,8 @@ impl<H: Hardware> Cpus<H> {
     ) -> Walked<H> {
         let c = &self.cpus[cpu as usize];
         c.stats.walks.bump();
-        let tables = Tables { cpus: self, cpu, space: key.space, uppers: RefCell::default(), since };
+        let tables =
+            Tables { cpus: self, cpu, space: key.space, uppers: RefCell::default(), since, software: false };
         let result = match H::walk(&tables, context, va, access) {
             Ok(e) if e.paddr(va).0 >= self.ram.size() => {
                 Err(WalkStop::Fault(H::outside(context, va, access)))

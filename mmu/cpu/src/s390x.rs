@@ -3,6 +3,7 @@
 use crate::Cpus;
 use crate::event::CpuEvent;
 use racewalk_ram::{Paddr, Vaddr};
+use racewalk_sched::tso;
 use racewalk_walk::s390x::entry::TableType;
 use racewalk_walk::s390x::geometry::{PAGE_TABLE_BYTES, SEGMENT_BYTES, index};
 use racewalk_walk::s390x::invalidate::{self, Effect, Instruction, Refused};
@@ -45,6 +46,7 @@ impl Cpus<S390x> {
     /// INVALIDATE PAGE TABLE ENTRY: sets I in the entry at `pte`, then purges what was formed from it everywhere. Returns
     /// the entry as it was. An address outside memory is a bug of the caller, reported as an entry with all bits one.
     pub fn ipte(&self, pte: Paddr, va: Vaddr) -> u64 {
+        tso::fence();
         self.finish(
             Instruction::Ipte,
             va,
@@ -55,6 +57,7 @@ impl Cpus<S390x> {
     /// IPTE with the local-clearing control: only this CPU's TLB is purged. For entries that no other CPU can have
     /// used.
     pub fn ipte_local(&self, pte: Paddr, va: Vaddr) -> u64 {
+        tso::fence();
         let m4 = invalidate::LOCAL;
         self.finish(
             Instruction::Ipte,
@@ -66,6 +69,7 @@ impl Cpus<S390x> {
     /// INVALIDATE DAT TABLE ENTRY of the entry at `entry`, which is the one for `va` in a table of type `table`: sets I,
     /// then purges everything formed through it. Returns the entry as it was.
     pub fn idte_entry(&self, entry: Paddr, table: TableType, va: Vaddr) -> u64 {
+        tso::fence();
         let origin = entry.0.wrapping_sub(index(table, va) * 8);
         debug_assert_eq!(origin & 0xfff, 0, "entry {entry:#x} is not the one for {va:#x}");
         let page = va.0 & !(SEGMENT_BYTES - 1);

@@ -4,7 +4,7 @@ use crate::event::CpuEvent;
 use crate::tables::Tables;
 use crate::{Access, Cpus, Translated};
 use racewalk_ram::{Paddr, Vaddr};
-use racewalk_sched::{NO_CPU, step, this_cpu, wait_while, wake};
+use racewalk_sched::{NO_CPU, step, this_cpu, tso, wait_while, wake};
 use racewalk_walk::event::WalkEvent;
 use racewalk_walk::hardware::Hardware;
 use racewalk_walk::sparc64::sun4u::entry::TagTarget;
@@ -18,7 +18,13 @@ use std::sync::atomic::Ordering::SeqCst;
 impl KernelMemory for Tables<'_, Sun4u> {
     fn store_entry(&self, addr: Paddr, value: u64) -> Result<(), EntryStop> {
         step("miss.store").map_err(|_| EntryStop::Cancelled)?;
-        self.cpus.ram.store_entry(addr, value)?;
+        if tso::enabled() {
+            // One outside memory is refused now, not when it leaves the buffer.
+            self.cpus.ram.load_u64(addr).map_err(|_| EntryStop::Addressing)?;
+        }
+        if !tso::store(addr.0, value, u64::MAX) {
+            self.cpus.ram.store_entry(addr, value)?;
+        }
         self.cpus.emit(self.cpu, || CpuEvent::Store { addr, value });
         // It may have been a tag's lock.
         wake(self.cpus.tsb_key(addr));
@@ -86,7 +92,7 @@ impl Cpus<Sun4u> {
     /// Returns when nobody holds the lock of the TSB entry at `tag`.
     pub fn tsb_unlocked(&self, tag: Paddr) {
         wait_while(self.tsb_key(tag), "tsb.lock", || {
-            self.ram.load_u64(tag).is_ok_and(|t| t & TagTarget::LINUX_LOCK != 0)
+            self.ram.load_u64(tag).is_ok_and(|t| tso::load(tag.0, t) & TagTarget::LINUX_LOCK != 0)
         });
     }
 
@@ -98,7 +104,8 @@ impl Cpus<Sun4u> {
         };
         let r = context.request(va, access, &Operand::default()).map_err(WalkStop::Fault)?;
         let space = context.tlb_key(va, &r).space;
-        let memory = Tables { cpus: self, cpu, space, uppers: Default::default(), since: None };
+        let memory =
+            Tables { cpus: self, cpu, space, uppers: Default::default(), since: None, software: true };
         let found = miss::refill(&memory, kernel, context.tsb(access), &r, va)?;
         if let Some(entry) = miss::enter(&r, va, &found) {
             self.enter(cpu, va, access, entry, seq);

@@ -3,7 +3,7 @@
 use crate::event::CpuEvent;
 use crate::{Cpu, Cpus};
 use racewalk_ram::{Asid, Paddr, Ram, Vaddr};
-use racewalk_sched::step;
+use racewalk_sched::{step, tso};
 use racewalk_walk::event::WalkEvent;
 use racewalk_walk::hardware::Hardware;
 use racewalk_walk::{EntryStop, TableMemory, Upper};
@@ -21,6 +21,8 @@ pub(crate) struct Tables<'a, H: Hardware> {
     /// A speculative walk goes on only as long as no purge was made since this one: what an invalidation promises holds
     /// for such walks too, and nobody waits for them.
     pub(crate) since: Option<u64>,
+    /// Software reads, which sees what its own CPU has stored; a walk of the hardware sees memory.
+    pub(crate) software: bool,
 }
 
 impl<H: Hardware> Tables<'_, H> {
@@ -42,15 +44,22 @@ impl<H: Hardware> Tables<'_, H> {
 impl<H: Hardware> TableMemory for Tables<'_, H> {
     #[inline]
     fn load_entry(&self, addr: Paddr) -> Result<u64, EntryStop> {
-        self.step("walk.load")?.load_entry(addr)
+        let entry = self.step("walk.load")?.load_entry(addr)?;
+        Ok(if self.software { tso::load(addr.0, entry) } else { entry })
     }
     #[inline]
     fn cas_entry(&self, addr: Paddr, expected: u64, new: u64) -> Result<u64, EntryStop> {
-        self.step("walk.cas")?.cas_entry(addr, expected, new)
+        let ram = self.step("walk.cas")?;
+        if self.software {
+            tso::fence();
+        }
+        ram.cas_entry(addr, expected, new)
     }
     #[inline]
     fn load_pair(&self, addr: Paddr) -> Result<[u64; 2], EntryStop> {
-        TableMemory::load_pair(self.step("walk.load")?, addr)
+        let [first, second] = TableMemory::load_pair(self.step("walk.load")?, addr)?;
+        let seen = |at: Paddr, v| if self.software { tso::load(at.0, v) } else { v };
+        Ok([seen(addr, first), seen(addr.offset(8), second)])
     }
     #[inline]
     fn load_word(&self, addr: Paddr) -> Result<u32, EntryStop> {

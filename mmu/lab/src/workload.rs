@@ -4,7 +4,8 @@
 use crate::campaign::Shard;
 use crate::finding::Finding;
 use crate::scenario::{
-    AllocKind, Failure, Geometry, Mm, Op, Place, Program, Scenario, Setup, SetupKind, Verb, Walker, Which,
+    AllocKind, Failure, Geometry, Memory, Mm, Op, Place, Program, Scenario, Setup, SetupKind, Verb, Walker,
+    Which,
 };
 use crate::target::{LabError, RunOptions, Target};
 use racewalk_sched::controlled::{Pct, Policy, Random, Rng};
@@ -48,6 +49,7 @@ pub fn scenario(seed: u64, geometry: Geometry, cpus: u32) -> Scenario {
         programs: Vec::new(),
         walkers: Vec::new(),
         failures: Vec::new(),
+        memory: Memory::default(),
     };
     for cpu in 0..s.cpus {
         let loaded = if mms == 2 && rng.below(4) == 0 { 1 } else { 0 };
@@ -173,6 +175,8 @@ pub struct Search {
     pub shard: Shard,
     /// Most CPUs of a workload.
     pub cpus: u32,
+    /// The memory model.
+    pub memory: Memory,
     /// Schedules of each workload, half of them random and half PCT of depth 3.
     pub schedules: u64,
     /// Ends before the next batch when this has passed.
@@ -210,7 +214,7 @@ pub fn search(
     })?;
     let options = RunOptions { geometry: Some(geometry), states: false, ..RunOptions::default() };
     let one = |seed: u64| -> Result<Searched, LabError> {
-        let scenario = scenario(seed, geometry, s.cpus);
+        let scenario = Scenario { memory: s.memory, ..scenario(seed, geometry, s.cpus) };
         let mut out = Searched { workloads: 1, ..Searched::default() };
         let mut decisions = 20;
         for n in 0..s.schedules {
@@ -283,7 +287,15 @@ mod tests {
     }
 
     fn quick(scheme: &str, geometry: Geometry, seeds: u64) -> Searched {
-        let s = Search { seeds: 0..seeds, shard: Shard::WHOLE, cpus: 3, schedules: 8, time: None, jobs: 2 };
+        let s = Search {
+            seeds: 0..seeds,
+            shard: Shard::WHOLE,
+            cpus: 3,
+            memory: Memory::Sc,
+            schedules: 8,
+            time: None,
+            jobs: 2,
+        };
         search(&Machine, scheme, geometry, &s).unwrap()
     }
 

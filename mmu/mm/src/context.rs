@@ -4,17 +4,19 @@ use crate::arch::Arch;
 use crate::error::Result;
 use crate::kernel::{Kernel, MAX_CPUS};
 use crate::mm::{Mm, mmw};
-use racewalk_sched::{NO_CPU, point, this_cpu};
+use racewalk_sched::{NO_CPU, point, this_cpu, tso};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 const MASK_WORDS: usize = (MAX_CPUS / 64) as usize;
 
 pub(crate) fn set_cpu(mask: &[AtomicU64], cpu: u32) {
+    tso::fence();
     mask[(cpu / 64) as usize].fetch_or(1 << (cpu % 64), SeqCst);
 }
 
 pub(crate) fn clear_cpu(mask: &[AtomicU64], cpu: u32) {
+    tso::fence();
     mask[(cpu / 64) as usize].fetch_and(!(1 << (cpu % 64)), SeqCst);
 }
 

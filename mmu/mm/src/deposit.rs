@@ -8,7 +8,7 @@ use crate::mm::Mm;
 use crate::page::{FrameKind, flag, word};
 use crate::pgtable::pmd_level;
 use racewalk_ram::{Kva, Paddr, Pfn, Vaddr};
-use racewalk_sched::point;
+use racewalk_sched::{point, tso};
 use std::sync::atomic::Ordering::SeqCst;
 
 impl<A: Arch> Mm<A> {
@@ -35,6 +35,7 @@ impl<A: Arch> Mm<A> {
                         k.kmem.list_add(node, Kva(old))?;
                     }
                 }
+                tso::fence();
                 head.store(node.0, SeqCst);
                 Ok(())
             })
@@ -55,8 +56,10 @@ impl<A: Arch> Mm<A> {
                 }
                 let next = Kva(k.kmem.load(node, "a deposited table")?);
                 if next == node {
+                    tso::fence();
                     head.store(0, SeqCst);
                 } else {
+                    tso::fence();
                     head.store(next.0, SeqCst);
                     k.kmem.list_del_init(node)?;
                 }

@@ -5,6 +5,7 @@ use crate::buddy::Gfp;
 use crate::error::{MmError, Result};
 use crate::frag::{self, Frag, Scheme};
 use crate::hold::{Holds, Measure};
+use crate::kmem::Buffered;
 use crate::memory::Memory;
 use crate::mm::Mm;
 use crate::mutant::Step;
@@ -14,8 +15,9 @@ use crate::sanitizer::{self, Format, Sanitizer};
 use racewalk_cpu::Cpus;
 use racewalk_cpu::{CpuEvent, Sink};
 use racewalk_ram::{PAGE_SIZE, Pfn, Ram};
-use racewalk_sched::Mutex;
+use racewalk_sched::{Mutex, tso};
 use std::ops::Deref;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 
@@ -224,6 +226,15 @@ impl<A: Arch> Kernel<A> {
     /// The machine's processors.
     pub fn cpus(&self) -> &Arc<Cpus<A::Hw>> {
         &self.cpus
+    }
+
+    /// Stores of hosted code wait in a buffer of their CPU from now on, to the end of the controlled run that the caller is
+    /// part of (total store order).
+    ///
+    /// # Panics
+    /// Outside a controlled run.
+    pub fn buffer_stores(&self) {
+        tso::install(Rc::new(Buffered(self.memory.clone())), self.cpus.count());
     }
 
     /// The machine stops where it is: nothing is given back when handles go. For a run that ended with a finding, and

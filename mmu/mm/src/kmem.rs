@@ -2,11 +2,12 @@
 
 use crate::error::{MmError, Result, broken};
 use crate::layout::{self, Place};
+use crate::memory::Memory;
 use crate::page::Pages;
 use crate::sanitizer::Sanitizer;
 use crate::slab::{Slab, TypeSafe};
-use racewalk_ram::{Kva, Ram};
-use racewalk_sched::{Label, observe, point};
+use racewalk_ram::{Kva, Paddr, Ram};
+use racewalk_sched::{Label, observe, point, tso};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -30,16 +31,21 @@ impl Kmem {
 
     /// The same without a scheduling point.
     pub(crate) fn peek(&self, kva: Kva, wanted: &'static str) -> Result<u64> {
+        Ok(tso::load(kva.0, self.memory(kva, wanted)?))
+    }
+
+    /// What is at `kva`, past store buffers.
+    fn memory(&self, kva: Kva, wanted: &'static str) -> Result<u64> {
         match layout::place(kva, self.pages.frames(), wanted)? {
             Place::Direct(at) if at.0 & 7 == 0 => Ok(self.ram.load_u64(at)?),
             Place::Record { pfn, byte } if byte & 7 == 0 => {
-                Ok(self.pages.word(pfn, (byte / 8) as usize)?.load(SeqCst))
+                Ok(self.pages.bare_word(pfn, (byte / 8) as usize)?.load(SeqCst))
             }
             Place::Slab { byte, .. } if byte & 7 == 0 => {
-                Ok(self.slab.object(kva)?[(byte / 8) as usize].load(SeqCst))
+                Ok(self.slab.bare_object(kva)?[(byte / 8) as usize].load(SeqCst))
             }
             Place::TypeSafe { byte, .. } if byte & 7 == 0 => {
-                Ok(self.type_safe.words(kva)?[(byte / 8) as usize].load(SeqCst))
+                Ok(self.type_safe.bare_words(kva)?[(byte / 8) as usize].load(SeqCst))
             }
             _ => Err(MmError::Wild { kva, wanted }),
         }
@@ -59,16 +65,38 @@ impl Kmem {
 
     /// The same without a scheduling point, unseen by the sanitizer: for RCU's own lists.
     pub(crate) fn poke(&self, kva: Kva, v: u64, wanted: &'static str) -> Result<()> {
+        if tso::enabled() {
+            // A wild store is found now, not when it leaves the buffer.
+            self.memory(kva, wanted)?;
+            if self.buffer(kva.0, v, u64::MAX) {
+                return Ok(());
+            }
+        }
+        self.write(kva, v, wanted)
+    }
+
+    /// Stores into the buffer of the CPU, if it has one. Keys are kernel virtual addresses, which in the direct map are
+    /// those of the memory behind it.
+    pub(crate) fn buffer(&self, key: u64, v: u64, mask: u64) -> bool {
+        let buffered = tso::store(key, v, mask);
+        if buffered && let Some(s) = &self.sanitizer {
+            s.state().buffered(Paddr(key));
+        }
+        buffered
+    }
+
+    /// Stores past store buffers.
+    fn write(&self, kva: Kva, v: u64, wanted: &'static str) -> Result<()> {
         match layout::place(kva, self.pages.frames(), wanted)? {
             Place::Direct(at) if at.0 & 7 == 0 => self.ram.store_u64(at, v)?,
             Place::Record { pfn, byte } if byte & 7 == 0 => {
-                self.pages.word(pfn, (byte / 8) as usize)?.store(v, SeqCst);
+                self.pages.bare_word(pfn, (byte / 8) as usize)?.store(v, SeqCst);
             }
             Place::Slab { byte, .. } if byte & 7 == 0 => {
-                self.slab.object(kva)?[(byte / 8) as usize].store(v, SeqCst);
+                self.slab.bare_object(kva)?[(byte / 8) as usize].store(v, SeqCst);
             }
             Place::TypeSafe { byte, .. } if byte & 7 == 0 => {
-                self.type_safe.words(kva)?[(byte / 8) as usize].store(v, SeqCst);
+                self.type_safe.bare_words(kva)?[(byte / 8) as usize].store(v, SeqCst);
             }
             _ => return Err(MmError::Wild { kva, wanted }),
         }
@@ -164,6 +192,31 @@ impl Kmem {
             n = self.next(n)?;
         }
         Ok(v)
+    }
+}
+
+/// What is behind the store buffers of a run: guest memory, page records and kernel objects.
+pub(crate) struct Buffered(pub(crate) Arc<Memory>);
+
+impl tso::Cells for Buffered {
+    fn load(&self, key: u64) -> u64 {
+        self.0.kmem.memory(Kva(key), "a buffered store").unwrap_or(0)
+    }
+    fn store(&self, key: u64, value: u64) {
+        // The place was there when the store was made. An object that has been freed since is found stale.
+        if let Err(e) = self.0.kmem.write(Kva(key), value, "a buffered store") {
+            self.0.report(e);
+        }
+    }
+    fn update(&self, key: u64, f: &mut dyn FnMut(u64) -> u64) -> u64 {
+        let old = self.load(key);
+        self.store(key, f(old));
+        old
+    }
+    fn drained(&self, cpu: u32, key: u64, value: u64) {
+        if let Some(s) = self.0.sanitizer() {
+            s.state().drained(cpu, Paddr(key), value);
+        }
     }
 }
 

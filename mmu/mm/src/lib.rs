@@ -38,6 +38,7 @@ mod pgtable;
 mod proc;
 mod rcu;
 mod retract;
+mod rmap;
 pub mod sanitizer;
 mod slab;
 pub mod stats;

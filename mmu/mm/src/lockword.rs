@@ -4,7 +4,7 @@
 //! that is invariant 11 of hosted-mm D.
 
 use crate::error::{Result, broken};
-use racewalk_sched::{Label, atomic_enter, atomic_leave, point, wait_while, wake};
+use racewalk_sched::{Label, atomic_enter, atomic_leave, point, tso, wait_while, wake};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 const FREE: u64 = 0;
@@ -20,6 +20,7 @@ fn key(word: &AtomicU64) -> usize {
 /// Takes the lock.
 pub(crate) fn lock(word: &AtomicU64, label: Label) -> Result<()> {
     point(label);
+    tso::fence();
     if word.compare_exchange(FREE, HELD, SeqCst, SeqCst).is_ok() {
         atomic_enter();
         return Ok(());
@@ -54,6 +55,7 @@ pub(crate) fn lock(word: &AtomicU64, label: Label) -> Result<()> {
 
 /// Releases the lock.
 pub(crate) fn unlock(word: &AtomicU64, label: Label) -> Result<()> {
+    tso::fence();
     let old = word.fetch_update(SeqCst, SeqCst, |v| matches!(v, HELD | CONTENDED).then_some(FREE));
     match old {
         Ok(was) => {
@@ -72,11 +74,13 @@ pub(crate) fn unlock(word: &AtomicU64, label: Label) -> Result<()> {
 
 /// Makes a fresh lock.
 pub(crate) fn init(word: &AtomicU64) {
+    tso::fence();
     word.store(FREE, SeqCst);
 }
 
 /// Destroys the lock. It must be free.
 pub(crate) fn destroy(word: &AtomicU64, label: Label) -> Result<()> {
+    tso::fence();
     let old = word.swap(DEAD, SeqCst);
     wake(key(word));
     if old == FREE {

@@ -9,7 +9,7 @@ use crate::sanitizer::{Sanitizer, What};
 use crate::slab::{Slab, TypeSafe};
 use crate::stats::Stats;
 use racewalk_ram::{Kva, Paddr, Pfn, Ram, Vaddr};
-use racewalk_sched::{controlled, point};
+use racewalk_sched::{controlled, point, tso};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, PoisonError};
 
@@ -100,9 +100,15 @@ impl Memory {
         self.page_shift
     }
 
-    /// An invalidation of a space begins, of what the table for `va` translates or of everything. For
-    /// [`flush_ends`](Self::flush_ends).
+    /// An invalidation of a space begins, of what the table for `va` translates or of everything: with the barrier before
+    /// it, or the serialising part of the instruction. For [`flush_ends`](Self::flush_ends).
     pub(crate) fn flush_begins(&self, mm: Kva, va: Option<Vaddr>) -> u64 {
+        tso::fence();
+        self.flush_noted(mm, va)
+    }
+
+    /// The same where the barrier is elsewhere.
+    pub(crate) fn flush_noted(&self, mm: Kva, va: Option<Vaddr>) -> u64 {
         self.sanitizer().map_or(0, |s| s.state().note(What::Flush { mm, va }))
     }
 
@@ -184,6 +190,7 @@ impl Memory {
     /// A zeroed page of user memory.
     pub(crate) fn alloc_zeroed(&self, what: &'static str) -> Result<Pfn> {
         let p = self.alloc(0, Gfp::Kernel, FrameKind::Anon, what)?;
+        tso::fence();
         self.ram.fill(p.paddr(), 0, self.page_size())?;
         self.kmem.pages.set_flag(p, flag::ANON)?;
         Ok(p)
@@ -191,6 +198,7 @@ impl Memory {
 
     /// Copies a page.
     pub(crate) fn copy_page(&self, to: Pfn, from: Pfn) -> Result<()> {
+        tso::fence();
         for i in 0..self.page_size() / racewalk_ram::PAGE_SIZE {
             self.ram.copy_frame(Pfn(to.0 + i), Pfn(from.0 + i))?;
         }
@@ -209,8 +217,56 @@ impl Memory {
         Ok(page.paddr())
     }
 
+    // What software does to a doubleword of guest memory. With store buffers it sees its own CPU's stores first.
+
+    /// Loads.
+    pub(crate) fn load_u64(&self, at: Paddr) -> Result<u64> {
+        Ok(tso::load(at.0, self.ram.load_u64(at)?))
+    }
+
+    /// Stores.
+    pub(crate) fn store_u64(&self, at: Paddr, value: u64) -> Result<()> {
+        match self.buffer(at, value, u64::MAX)? {
+            true => Ok(()),
+            false => Ok(self.ram.store_u64(at, value)?),
+        }
+    }
+
+    /// Loads four bytes.
+    pub(crate) fn load_u32(&self, at: Paddr) -> Result<u32> {
+        if !tso::enabled() {
+            return Ok(self.ram.load_u32(at)?);
+        }
+        Ok((self.load_u64(Paddr(at.0 & !7))? >> half_shift(at)) as u32)
+    }
+
+    /// Stores four bytes.
+    pub(crate) fn store_u32(&self, at: Paddr, value: u32) -> Result<()> {
+        let shift = half_shift(at);
+        match self.buffer(Paddr(at.0 & !7), u64::from(value) << shift, u64::from(u32::MAX) << shift)? {
+            true => Ok(()),
+            false => Ok(self.ram.store_u32(at, value)?),
+        }
+    }
+
+    /// Stores into the CPU's buffer, if it has one. An address outside memory is refused now, not when the store leaves.
+    fn buffer(&self, at: Paddr, value: u64, mask: u64) -> Result<bool> {
+        if !tso::enabled() {
+            return Ok(false);
+        }
+        self.ram.load_u64(at)?;
+        Ok(self.kmem.buffer(at.0, value, mask))
+    }
+
+    /// Compares and swaps; the old value.
+    pub(crate) fn cas_u64(&self, at: Paddr, expected: u64, new: u64) -> Result<u64> {
+        tso::fence();
+        Ok(self.ram.cas_u64(at, expected, new)?)
+    }
+
     /// Exchanges a doubleword of memory; returns the old one.
     pub(crate) fn xchg_u64(&self, at: Paddr, new: u64) -> Result<u64> {
+        tso::fence();
         let mut old = self.ram.load_u64(at)?;
         loop {
             match self.ram.cas_u64(at, old, new)? {
@@ -222,6 +278,7 @@ impl Memory {
 
     /// Fills `len` bytes of a table that nobody can reach yet with `entry`.
     pub(crate) fn fill_table(&self, at: Paddr, len: u64, entry: u64) -> Result<()> {
+        tso::fence();
         Ok(self.ram.fill_u64(at, entry, len / 8)?)
     }
 
@@ -236,6 +293,11 @@ impl Memory {
         }
         Ok(())
     }
+}
+
+/// Where the four bytes at an address are in their doubleword: its bits above this one.
+fn half_shift(at: Paddr) -> u32 {
+    if at.0 & 4 == 0 { 32 } else { 0 }
 }
 
 /// All books of a memory as they were at some time. What is in guest memory is not kept.

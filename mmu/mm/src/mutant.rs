@@ -67,6 +67,9 @@ pub enum Step {
     FragRest,
     /// Tables of a page of their own: the grace period of `pte_free_defer`.
     DeferGrace,
+    /// sparc64, `flush_tsb_user`: `mm->context.lock`, whose atomic operation comes between the store of the PTE and the look
+    /// at the TSB.
+    TsbLock,
 }
 
 /// A step by name, and the sound schemes that have it.
@@ -78,10 +81,17 @@ pub struct Row {
     pub name: &'static str,
     /// Schemes in which leaving it out is a flaw.
     pub schemes: &'static [&'static str],
+    /// It is a flaw only where stores wait in buffers.
+    pub tso: bool,
 }
 
 const fn row(step: Step, name: &'static str, schemes: &'static [&'static str]) -> Row {
-    Row { step, name, schemes }
+    Row { step, name, schemes, tso: false }
+}
+
+/// One that only total store order shows.
+const fn buffered(step: Step, name: &'static str, schemes: &'static [&'static str]) -> Row {
+    Row { step, name, schemes, tso: true }
 }
 
 /// All mutants.
@@ -115,6 +125,7 @@ pub const MUTANTS: &[Row] = &[
     row(Step::CursorLock, "cursor-lock", &["ppc-frag", "ppc-66-fixed"]),
     row(Step::FragRest, "frag-rest", &["ppc-frag", "ppc-66-fixed"]),
     row(Step::DeferGrace, "defer-grace", &["s390-67", "gen-defer"]),
+    buffered(Step::TsbLock, "tsb-lock", &["sparc-conv", "sparc-rcu"]),
 ];
 
 impl Step {
@@ -178,7 +189,7 @@ mod tests {
             }
         }
         // No step is without a row.
-        assert_eq!(Step::DeferGrace as usize + 1, MUTANTS.len());
+        assert_eq!(Step::TsbLock as usize + 1, MUTANTS.len());
         assert_eq!("s390-66".parse::<Variant>().unwrap(), Scheme::default().into());
         let e = "s390-66~flush".parse::<Variant>().unwrap_err().to_string();
         assert!(e.contains("table-flush") && e.contains("\"flush\""), "{e}");

@@ -19,7 +19,7 @@ use crate::layout::{self, Place};
 use crate::mutant::Step;
 use crate::sanitizer::{Class, Sanitizer};
 use racewalk_ram::{Kva, Paddr};
-use racewalk_sched::{NO_CPU, atomic_depth, point, this_cpu, wait_while_timeout, wake};
+use racewalk_sched::{NO_CPU, atomic_depth, point, this_cpu, tso, wait_while_timeout, wake};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
@@ -143,6 +143,10 @@ impl Drop for RcuReader<'_> {
             s.state().leave(id);
         }
         racewalk_sched::atomic_leave();
+        // A grace period waits for this reader: what it has stored is seen by who goes on after it.
+        if self.rcu.side.load(SeqCst) & 1 != self.side as u64 {
+            tso::fence();
+        }
         // Without a grace period wanted nobody waits for readers; one that begins from here on looks at the count.
         if self.rcu.readers[self.side].fetch_sub(1, SeqCst) == 1
             && self.rcu.wanted.load(SeqCst) > self.rcu.completed.load(SeqCst)
@@ -212,6 +216,7 @@ impl<A: Arch> Kernel<A> {
     pub fn rcu_note_quiescent(&self) {
         let cpu = this_cpu();
         if cpu != NO_CPU {
+            tso::fence();
             self.rcu.quiescent[cpu as usize].fetch_add(1, SeqCst);
             wake(std::ptr::from_ref(self.cpus.rcu_counter(cpu)) as usize);
         }
@@ -299,15 +304,20 @@ impl<A: Arch> Kernel<A> {
 
     fn rcu_start(&self, gp: &mut GracePeriod) -> Result<bool> {
         let mut any = self.rcu.wanted.load(SeqCst) > self.rcu.completed.load(SeqCst);
-        for l in &self.rcu.lists {
+        for (cpu, l) in (0..).zip(&self.rcu.lists) {
             let mut l = held(l);
             let Callbacks { next, wait, .. } = &mut *l;
+            if next.len != 0 {
+                // The queueing CPU has taken part in the start of the grace period: what it did before is seen.
+                tso::fence_of(cpu);
+            }
             self.chain_append(wait, next)?;
             any |= wait.len != 0;
         }
         if any {
             // After this, whoever is not counted below cannot have seen what the callbacks will free.
             std::sync::atomic::fence(SeqCst);
+            tso::fence();
             gp.cpus.clear();
             for cpu in 0..self.cpus.count() {
                 let c = self.cpus.rcu_counter(cpu).load(SeqCst);
@@ -487,6 +497,7 @@ impl<A: Arch> Kernel<A> {
 
     fn rcu_drive(&self, done: impl Fn() -> bool) {
         self.may_sleep("a grace period is waited for");
+        tso::fence();
         loop {
             let news = self.rcu_news();
             self.rcu_poll();

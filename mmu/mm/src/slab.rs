@@ -6,6 +6,7 @@
 use crate::error::{MmError, Result};
 use crate::layout::{self, Place, SLOT};
 use racewalk_ram::{Kva, Words};
+use racewalk_sched::tso;
 #[cfg(test)]
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -39,6 +40,7 @@ impl Slab {
     /// A zeroed object.
     pub(crate) fn alloc(&self, what: &'static str) -> Result<Kva> {
         let kva = self.take(what)?;
+        tso::fence();
         for x in &self.slot(layout::slot(kva))[1..] {
             x.store(0, SeqCst);
         }
@@ -57,6 +59,7 @@ impl Slab {
     /// Frees an object: its pointers are stale from here on.
     pub(crate) fn free(&self, kva: Kva) -> Result<()> {
         let header = &self.object(kva)?[0];
+        tso::fence();
         let live = header.load(SeqCst);
         if live & 1 == 0 || header.compare_exchange(live, live & !1, SeqCst, SeqCst).is_err() {
             return Err(MmError::Stale { kva, now: live });
@@ -65,8 +68,15 @@ impl Slab {
         Ok(())
     }
 
-    /// The words of a live object.
+    /// The words of a live object, to be changed or looked at past store buffers: what the CPU has stored before is in
+    /// memory then.
     pub(crate) fn object(&self, kva: Kva) -> Result<&[AtomicU64]> {
+        tso::fence();
+        self.bare_object(kva)
+    }
+
+    /// The same, whatever waits in store buffers.
+    pub(crate) fn bare_object(&self, kva: Kva) -> Result<&[AtomicU64]> {
         match layout::place(kva, 0, "a slab object")? {
             Place::Slab { slot, generation, byte: _ } if slot < self.slots => {
                 let w = self.slot(slot);
@@ -106,8 +116,13 @@ impl TypeSafe {
         let generation = (self.0.slot(slot)[0].load(SeqCst) >> 1) as u16;
         self.0.free(layout::slab(slot, generation))
     }
-    /// The words of an object, free or not.
+    /// The words of an object, free or not, to be changed or looked at past store buffers.
     pub(crate) fn words(&self, kva: Kva) -> Result<&[AtomicU64]> {
+        tso::fence();
+        self.bare_words(kva)
+    }
+    /// The same, whatever waits in store buffers.
+    pub(crate) fn bare_words(&self, kva: Kva) -> Result<&[AtomicU64]> {
         match layout::place(kva, 0, "a type-safe object")? {
             Place::TypeSafe { slot, .. } if slot < self.0.slots => Ok(self.0.slot(slot)),
             _ => Err(MmError::Wild { kva, wanted: "a type-safe object" }),

@@ -169,6 +169,7 @@ struct Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         CONTROLLED.set(false);
+        crate::tso::uninstall();
         CORE.set(std::ptr::null());
         set_this_cpu(self.cpu);
         set_atomic_depth(self.atomic);

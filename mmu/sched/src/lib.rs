@@ -110,8 +110,14 @@ pub fn virtual_now() -> Option<std::time::Duration> {
     CONTROLLED.get().then(co::now)
 }
 
-/// Makes everyone who waits for `key` look again.
+/// Makes everyone who waits for `key` look again: with [store buffers](tso), when they can see what the caller stored.
 pub fn wake(key: usize) {
+    if !(tso::enabled() && tso::wake_later(key)) {
+        wake_now(key);
+    }
+}
+
+fn wake_now(key: usize) {
     if CONTROLLED.get() { co::wake(key) } else { park::wake(key) }
 }
 

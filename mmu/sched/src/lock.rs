@@ -1,6 +1,6 @@
 //! Locks that both modes understand.
 
-use crate::{Label, observe, point, wait_while, wake};
+use crate::{Label, observe, point, tso, wait_while, wake};
 use std::ops::{Deref, DerefMut};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,6 +19,7 @@ pub struct Lock {
 /// Takes the lock in `word` (0 free).
 pub fn lock_word(word: &AtomicU32, label: Label) {
     point(label);
+    tso::fence();
     if word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok() {
         return;
     }
@@ -29,6 +30,7 @@ pub fn lock_word(word: &AtomicU32, label: Label) {
 /// Takes the lock in `word` if it is free.
 pub fn try_lock_word(word: &AtomicU32, label: Label) -> bool {
     point(label);
+    tso::fence();
     let taken = word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok();
     observe(taken.into());
     taken
@@ -36,6 +38,7 @@ pub fn try_lock_word(word: &AtomicU32, label: Label) -> bool {
 
 /// Releases the lock in `word`.
 pub fn unlock_word(word: &AtomicU32) {
+    tso::fence();
     if word.swap(FREE, Ordering::Release) == CONTENDED {
         wake(std::ptr::from_ref(word) as usize);
     }
@@ -162,12 +165,14 @@ impl<T> RwLock<T> {
     /// Takes it for reading.
     pub fn read(&self, label: Label) -> ReadGuard<'_, T> {
         point(label);
+        tso::fence();
         wait_while(self.key(), label, || !self.try_enter_read());
         self.read_guard()
     }
     /// Takes it for writing.
     pub fn write(&self, label: Label) -> WriteGuard<'_, T> {
         point(label);
+        tso::fence();
         self.writers.fetch_add(1, Ordering::SeqCst);
         wait_while(self.key(), label, || !self.try_enter_write());
         self.writers.fetch_sub(1, Ordering::SeqCst);
@@ -176,6 +181,7 @@ impl<T> RwLock<T> {
     /// Takes it for writing if that needs no waiting.
     pub fn try_write(&self, label: Label) -> Option<WriteGuard<'_, T>> {
         point(label);
+        tso::fence();
         let taken = self.try_enter_write();
         observe(taken.into());
         taken.then(|| self.write_guard())
@@ -191,6 +197,7 @@ impl<T> RwLock<T> {
 impl<T> Drop for ReadGuard<'_, T> {
     fn drop(&mut self) {
         self.data = None;
+        tso::fence();
         if self.of.state.fetch_sub(1, Ordering::SeqCst) == 1 {
             wake(self.of.key());
         }
@@ -200,6 +207,7 @@ impl<T> Drop for ReadGuard<'_, T> {
 impl<T> Drop for WriteGuard<'_, T> {
     fn drop(&mut self) {
         self.data = None;
+        tso::fence();
         self.of.state.store(0, Ordering::SeqCst);
         wake(self.of.key());
     }

@@ -1,9 +1,9 @@
 //! The litmus tests of total store order, over all schedules: which outcomes are seen, and which never.
 
-use racewalk_sched::controlled::{Rng, spawn};
+use racewalk_sched::controlled::{Config, End, Random, Rng, run, spawn};
 use racewalk_sched::search::{Order, SearchConfig, explore_with};
-use racewalk_sched::tso::{Cells, StoreBuffers};
-use racewalk_sched::{observe, point};
+use racewalk_sched::tso::{self, Cells, StoreBuffers};
+use racewalk_sched::{NO_CPU, observe, point, set_this_cpu, wait_while, wake};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -129,4 +129,71 @@ fn own_stores_come_first() {
     let results = all([&[Store(0), Load(0), Load(1)], &[Store(1), Load(1), Load(0)]], true);
     assert!(results.iter().all(|r| r[0][0] == 1 && r[1][0] == 1));
     assert!(results.contains(&[vec![1, 0], vec![1, 0]]));
+}
+
+/// Runs two tasks on CPUs 0 and 1 of a run with buffers of its own, under many seeds; how each run ended.
+fn installed(seeds: u64, first: fn(&Memory), second: fn(&Memory)) -> Vec<(End, [u64; 2])> {
+    let one = |seed| {
+        let memory = Rc::new(Memory::default());
+        let m = memory.clone();
+        let out = run(Config::default(), &mut Random::new(seed), move || {
+            tso::install(m.clone(), 2);
+            for (cpu, f) in (0..).zip([first, second]) {
+                let m = m.clone();
+                spawn(format!("cpu {cpu}"), move || {
+                    set_this_cpu(cpu);
+                    f(&m);
+                    tso::fence();
+                });
+            }
+        });
+        assert!(!tso::enabled(), "the next run has none");
+        (out.end, [memory.load(0), memory.load(1)])
+    };
+    (0..seeds).map(one).collect()
+}
+
+/// Who waits for a store is woken when it can see it. Seen to fail with a wakeup that does not wait for the store: it is
+/// lost.
+#[test]
+fn a_wakeup_comes_after_the_store_it_is_for() {
+    let waits = |m: &Memory| wait_while(1, "wait", || tso::load(0, m.load(0)) == 0);
+    let tells = |_: &Memory| {
+        point("tell");
+        assert!(tso::store(0, 7, u64::MAX));
+        wake(1);
+        point("on");
+    };
+    for (end, memory) in installed(200, waits, tells) {
+        assert_eq!((end, memory), (End::Finished, [7, 0]));
+    }
+}
+
+/// Stores of parts, a full buffer, tasks without a CPU. Seen to fail with masks that are not looked at, and without a
+/// limit.
+#[test]
+fn parts_and_limits() {
+    let stores = |m: &Memory| {
+        assert!(tso::store(0, 0xaaaa_bbbb, u64::MAX));
+        assert!(tso::store(0, 0xcccc << 16, 0xffff << 16));
+        assert_eq!((tso::load(0, m.load(0)), m.load(0)), (0xcccc_bbbb, 0));
+        for n in 0..tso::CAPACITY as u64 {
+            assert!(tso::store(1, n, u64::MAX));
+        }
+        assert_eq!((m.load(0), m.load(1)), (0xcccc_bbbb, 0), "the first two made room");
+        set_this_cpu(NO_CPU);
+        assert!(!tso::store(1, 1, u64::MAX), "nobody's stores do not wait");
+        set_this_cpu(0);
+        tso::fence();
+        assert_eq!(m.load(1), tso::CAPACITY as u64 - 1);
+    };
+    let looks = |m: &Memory| {
+        tso::fence_of(0);
+        assert_eq!(tso::load(0, m.load(0)), m.load(0), "another CPU's stores are not seen");
+    };
+    assert!(
+        installed(50, stores, looks).iter().all(|r| r.0 == End::Finished),
+        "{:?}",
+        installed(1, stores, looks)
+    );
 }

@@ -350,6 +350,9 @@ pub struct Race {
     /// Only this geometry.
     #[arg(long, value_name = "NAME", value_parser = geometry)]
     pub geometry: Option<Geometry>,
+    /// Stores of the kernel wait in buffers (total store order), whatever the scenarios say.
+    #[arg(long)]
+    pub tso: bool,
     /// Who goes on: random, pct:DEPTH, dfs:PREEMPTIONS, round-robin, stay, replay:SCHEDULE.
     #[arg(long, default_value = "pct:3", value_parser = |s: &str| s.parse::<PolicySpec>().map_err(|e| e.to_string()))]
     pub policy: PolicySpec,

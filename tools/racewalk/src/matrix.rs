@@ -2,7 +2,7 @@
 
 use crate::cli::{Race, StatsFormat};
 use crate::exit;
-use crate::race::{policy_of, selected};
+use crate::race::{buffered, policy_of, selected};
 use crate::talk;
 use anyhow::Context;
 use racewalk_lab::campaign::{self, Plan};
@@ -68,7 +68,8 @@ pub fn all(args: &Race) -> anyhow::Result<u8> {
         "time"
     ))?;
     let (mut wrong, mut cells) = (0, 0);
-    for s in &scenarios {
+    for s in scenarios.into_iter().map(|s| buffered(args, s)) {
+        let s = &s;
         for scheme in chosen(args)? {
             let known = known(args, scheme);
             let Some(cell) = matrix.cell(&s.name, scheme.name()) else { continue };
@@ -105,7 +106,8 @@ fn bounded(args: &Race, bound: u32, scenarios: &[Scenario], matrix: &Matrix) -> 
          {:<12} {:<20} {:<15} {:>6} {:<9} {:>9} found\n",
         "scenario", "scheme", "geometry", "points", "expected", "schedules"
     ))?;
-    for s in scenarios {
+    for s in scenarios.iter().map(|s| buffered(args, s.clone())) {
+        let s = &s;
         for scheme in chosen(args)? {
             let known = known(args, scheme);
             let Some(cell) = matrix.cell(&s.name, scheme.name()) else { continue };

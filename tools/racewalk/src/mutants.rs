@@ -1,7 +1,7 @@
 //! `racewalk race --mutants`: the sound schemes without one step each. What is switched off must be noticed.
 
 use crate::cli::Race;
-use crate::race::{policy_of, with_suffix};
+use crate::race::{memory, policy_of, with_suffix};
 use crate::talk;
 use anyhow::Context;
 use racewalk_lab::campaign::{self, Plan};
@@ -9,7 +9,7 @@ use racewalk_lab::finding::Finding;
 use racewalk_lab::library;
 use racewalk_lab::machine::{Machine, geometries};
 use racewalk_lab::matrix::{Expectation, Matrix};
-use racewalk_lab::scenario::Scenario;
+use racewalk_lab::scenario::{Memory, Scenario};
 use racewalk_lab::target::RunOptions;
 use racewalk_lab::workload::{self, Search};
 use racewalk_mm::sanitizer::invariant;
@@ -101,7 +101,9 @@ fn catch(
 ) -> anyhow::Result<Option<Caught>> {
     let known = geometries(v.scheme);
     let name = v.to_string();
-    for s in scenarios {
+    let memory = if v.without.is_some_and(|s| s.row().tso) { Memory::Tso } else { memory(args) };
+    for s in scenarios.iter().map(|s| Scenario { memory, ..s.clone() }) {
+        let s = &s;
         if !matches!(matrix.cell(&s.name, v.scheme.name()), Some(Expectation::Silent)) {
             continue;
         }
@@ -133,6 +135,7 @@ fn catch(
             seeds: args.seed..args.seed.saturating_add(args.schedules.div_ceil(PER_WORKLOAD)),
             shard: args.shard,
             cpus: 4,
+            memory,
             schedules: PER_WORKLOAD,
             time: None,
             jobs: args.jobs,

@@ -9,7 +9,7 @@ use racewalk_lab::columns::Columns;
 use racewalk_lab::finding::{Finding, FindingError};
 use racewalk_lab::library;
 use racewalk_lab::machine::{Machine, geometries};
-use racewalk_lab::scenario::{Geometry, Scenario};
+use racewalk_lab::scenario::{Geometry, Memory, Scenario};
 use racewalk_lab::target::{LabError, RunOptions, RunResult, Target};
 use racewalk_mm::frag::Status;
 use racewalk_mm::sanitizer::invariant;
@@ -42,7 +42,7 @@ pub fn race(args: &Race) -> anyhow::Result<u8> {
     let Some(what) = &args.what else {
         bail!("race: no scenario; wanted a name of `race --list`, or a file")
     };
-    let scenario = scenario(what).context("race")?;
+    let scenario = buffered(args, scenario(what).context("race")?);
     let schemes = schemes(args, &scenario)?;
     let mut status = 0;
     for (scheme, geometry) in schemes {
@@ -66,6 +66,19 @@ pub fn scenario(what: &str) -> anyhow::Result<Scenario> {
     }
     let meant = library::meant(what).map_or(String::new(), |m| format!("; did you mean {m}?"));
     Err(anyhow!("scenario {what:?} is none of `race --list` and no file{meant}"))
+}
+
+/// The scenario as the options want it.
+pub fn buffered(args: &Race, mut scenario: Scenario) -> Scenario {
+    if args.tso {
+        scenario.memory = Memory::Tso;
+    }
+    scenario
+}
+
+/// The memory model of what is made up.
+pub fn memory(args: &Race) -> Memory {
+    if args.tso { Memory::Tso } else { Memory::Sc }
 }
 
 /// The schemes that `--scheme` names; without it, those that `default` takes.
@@ -194,10 +207,11 @@ fn one(
     if args.save.is_none() {
         let _ = writeln!(
             out,
-            "again: racewalk race {what} --scheme {scheme} --geometry {} --policy {} --seed {seed} --schedules 1\n\
+            "again: racewalk race {what} --scheme {scheme} --geometry {} --policy {} --seed {seed} --schedules 1{}\n\
              to keep it: add --save FILE",
             geometry.word(),
-            args.policy
+            args.policy,
+            if args.tso { " --tso" } else { "" }
         );
     }
     talk::print(&out)?;

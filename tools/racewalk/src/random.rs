@@ -4,7 +4,7 @@
 use crate::cli::Race;
 use crate::exit;
 use crate::mutants::PER_WORKLOAD;
-use crate::race::{report_finding, selected};
+use crate::race::{memory, report_finding, selected};
 use crate::talk;
 use racewalk_lab::machine::{Free, Machine, geometries};
 use racewalk_lab::scenario::Geometry;
@@ -18,6 +18,7 @@ fn search(args: &Race, schedules: u64) -> Search {
         seeds: args.seed..args.seed.saturating_add(schedules.div_ceil(PER_WORKLOAD)),
         shard: args.shard,
         cpus: args.cpus,
+        memory: memory(args),
         schedules: PER_WORKLOAD,
         time: None,
         jobs: args.jobs,

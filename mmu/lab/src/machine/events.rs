@@ -115,6 +115,9 @@ impl<A: Arch> Names<A> {
             What::Load { class, entry, value } => {
                 ("load", format!("{} loads {} = {value:#x}", Self::class(*class), self.entry(*entry)))
             }
+            What::Drained { entry, value } => {
+                ("tso.drain", format!("all see {} = {value:#x}", self.entry(*entry)))
+            }
             What::Store { entry, value } => ("store", format!("{} := {value:#x}", self.entry(*entry))),
             What::Listed(n) => ("list_add", format!("list_add({})", self.head(*n))),
             What::Unlisted(n) => ("list_del", format!("list_del({})", self.head(*n))),

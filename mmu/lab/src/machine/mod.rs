@@ -7,7 +7,7 @@ mod setup;
 
 pub use free::{Free, Freed};
 
-use crate::scenario::{Geometry, Op, Scenario};
+use crate::scenario::{Geometry, Memory, Op, Scenario};
 use crate::target::{Finding, LabError, RunOptions, RunResult, Target};
 use ops::Cpu;
 use racewalk_cpu::Cpus;
@@ -16,7 +16,7 @@ use racewalk_mm::sanitizer::{self, invariant};
 use racewalk_mm::{Kernel, Measure, Mm, MmError, Scheme, Variant};
 use racewalk_ram::{PAGE_SIZE, Paddr, Ram, Vaddr};
 use racewalk_sched::controlled::{self, End, Outcome, Policy};
-use racewalk_sched::{NO_CPU, set_this_cpu};
+use racewalk_sched::{NO_CPU, set_this_cpu, tso};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -206,6 +206,7 @@ fn run<A: Arch>(
             Box::new(move || {
                 set_this_cpu(cpu);
                 Cpu::new(&shared, cpu).run(&program, first);
+                tso::fence();
                 shared.one_less();
             }),
         ));
@@ -234,12 +235,17 @@ fn run<A: Arch>(
         tasks.push(("rcu".into(), Box::new(move || rcu(&shared))));
     }
     names.extend(tasks.iter().map(|t| t.0.clone()));
+    names.extend((0..scenario.cpus).map(|cpu| format!("drain {cpu}")));
     let mut limits = controlled::Config::default();
     limits.max_points = options.max_points;
     limits.stack = STACK;
+    let (buffered, k) = (scenario.memory == Memory::Tso, kernel.clone());
     let outcome = controlled::run(limits, policy, move || {
         for (name, f) in tasks {
             controlled::spawn(name, f);
+        }
+        if buffered {
+            k.buffer_stores();
         }
     });
     set_this_cpu(NO_CPU);

@@ -7,6 +7,7 @@
 //! ref      F-01
 //! geometry s390x-2k ppc64-radix-64k   # each it makes sense for
 //! cpus     2
+//! memory   tso                        # stores wait in buffers; sc, which is the default: they do not
 //! forbid   4 10                       # invariants of reference section D it is about, or: any
 //!
 //! mm A                                # done before the run, in this order
@@ -62,6 +63,8 @@ pub struct Scenario {
     pub geometries: Vec<Geometry>,
     /// How many CPUs there are.
     pub cpus: u32,
+    /// In what order stores of one CPU are seen by others.
+    pub memory: Memory,
     /// Invariants of reference section D that it is about; any, if empty. Others are checked all the same.
     pub forbid: Vec<u8>,
     /// The address spaces.
@@ -72,6 +75,28 @@ pub struct Scenario {
     pub walkers: Vec<Walker>,
     /// Allocations that fail.
     pub failures: Vec<Failure>,
+}
+
+/// A memory model.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Memory {
+    /// Sequentially consistent.
+    #[default]
+    Sc,
+    /// Total store order: the kernel's stores wait in buffers, which [`racewalk_sched::tso`] describes.
+    Tso,
+}
+
+impl Memory {
+    /// Both.
+    pub const ALL: [Memory; 2] = [Memory::Sc, Memory::Tso];
+    /// The word in a scenario.
+    pub fn word(self) -> &'static str {
+        match self {
+            Memory::Sc => "sc",
+            Memory::Tso => "tso",
+        }
+    }
 }
 
 /// An address space and what is done to it before the run.
@@ -233,6 +258,9 @@ impl fmt::Display for Scenario {
         let words: Vec<_> = self.geometries.iter().map(|g| g.word()).collect();
         writeln!(f, "geometry {}", words.join(" "))?;
         writeln!(f, "cpus     {}", self.cpus)?;
+        if self.memory != Memory::default() {
+            writeln!(f, "memory   {}", self.memory.word())?;
+        }
         let rules: Vec<_> = self.forbid.iter().map(u8::to_string).collect();
         writeln!(f, "forbid   {}", if rules.is_empty() { "any".into() } else { rules.join(" ") })?;
         for mm in &self.mms {

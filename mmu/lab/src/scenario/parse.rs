@@ -117,7 +117,7 @@ fn place(text: &str) -> Option<Place> {
     (end == segment + 1 && !text.split(':').next()?.contains("..")).then_some(Place { segment, pages })
 }
 
-const HEADERS: [&str; 5] = ["title", "ref", "geometry", "cpus", "forbid"];
+const HEADERS: [&str; 6] = ["title", "ref", "geometry", "cpus", "memory", "forbid"];
 const BLOCKS: [&str; 4] = ["mm", "cpu", "walker", "fail"];
 
 /// The block that indented lines belong to. Indentation is for the reader: the words decide.
@@ -143,6 +143,7 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Scenario> {
         refs: vec![],
         geometries: vec![],
         cpus: 0,
+        memory: Memory::default(),
         forbid: vec![],
         mms: vec![],
         programs: vec![],
@@ -226,6 +227,11 @@ impl<'a> Parser<'a> {
                     let g = w.take(&format!("{wanted}; each once"), all, new)?;
                     self.s.geometries.push(g);
                 }
+            }
+            "memory" => {
+                let words = Memory::ALL.map(Memory::word);
+                let of = |t: &str| Memory::ALL.into_iter().find(|m| m.word() == t);
+                self.s.memory = w.take("`sc` or `tso`", words, of)?;
             }
             "cpus" => self.s.cpus = w.take("a number of CPUs from 1 to 64", [], |t| t.parse().ok())?,
             _ => {

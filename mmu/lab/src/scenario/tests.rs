@@ -174,6 +174,7 @@ prop_compose! {
     fn any_scenario()(
         title in "[A-Za-z,.]{1,12}( [a-z]{1,9}){0,4}",
         refs in proptest::collection::vec("F-[0-9]{2}[ab]?", 0..3),
+        memory in proptest::sample::select(&Memory::ALL[..]),
         geometries in proptest::sample::subsequence(&Geometry::ALL[..], 1..=7),
         forbid in proptest::sample::subsequence((1..=MAX_RULE).collect::<Vec<_>>(), 0..5),
         setups in proptest::collection::vec(proptest::collection::vec(any_setup(), 0..4), 2),
@@ -187,6 +188,7 @@ prop_compose! {
             refs,
             geometries,
             cpus: 5,
+            memory,
             forbid,
             mms: setups.into_iter().zip(["A", "Other_1"]).map(|(setup, n)| Mm { name: n.into(), setup }).collect(),
             programs: programs

@@ -218,7 +218,7 @@ pub trait Arch: Sized + Send + Sync + 'static {
 
     /// Loads an entry that nobody else changes, or whole.
     fn peek_entry(k: &Kernel<Self>, at: Paddr) -> Result<u64> {
-        Ok(k.ram.load_u64(at)?)
+        k.load_u64(at)
     }
     /// Loads an entry that others may be changing.
     fn load_entry(k: &Kernel<Self>, at: Paddr) -> Result<u64> {
@@ -226,7 +226,7 @@ pub trait Arch: Sized + Send + Sync + 'static {
     }
     /// Stores an entry of an upper table where there is none.
     fn store_entry(k: &Kernel<Self>, at: Paddr, entry: u64) -> Result<()> {
-        Ok(k.ram.store_u64(at, entry)?)
+        k.store_u64(at, entry)
     }
 
     /// Makes the kernel's own tables, for at most `max_mms` spaces.

@@ -155,6 +155,13 @@ pub enum What {
         /// What.
         value: u64,
     },
+    /// A store to a doubleword of a table left its CPU's store buffer.
+    Drained {
+        /// Where.
+        entry: Paddr,
+        /// What.
+        value: u64,
+    },
     /// A node was linked into a list.
     Listed(Kva),
     /// A node was taken off a list.
@@ -232,6 +239,7 @@ impl fmt::Display for What {
                 write!(f, "{class} loads {:#x}: {value:#x}", entry.0)
             }
             What::Store { entry, value } => write!(f, "store {value:#x} at {:#x}", entry.0),
+            What::Drained { entry, value } => write!(f, "all see {value:#x} at {:#x}", entry.0),
             What::Listed(n) => write!(f, "list_add {:#x}", n.0),
             What::Unlisted(n) => write!(f, "list_del {:#x}", n.0),
             What::Enter(c) => write!(f, "{c} begins"),

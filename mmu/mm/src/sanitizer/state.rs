@@ -44,6 +44,7 @@ struct Table {
     life: Life,
     /// Where it hangs or hung, and the first address it translates.
     hook: Option<(Paddr, Vaddr)>,
+    /// Position at which its entry was seen empty by all; [`WAITS`]: not yet.
     unhooked: u64,
     /// A covering invalidation that began after the unhook is complete.
     flushed: bool,
@@ -92,6 +93,9 @@ impl Usage {
     }
 }
 
+/// Of an unhook that waits in a store buffer.
+const WAITS: u64 = u64::MAX;
+
 /// The state.
 pub(crate) struct State {
     format: Format,
@@ -113,6 +117,8 @@ pub(crate) struct State {
     /// Spaces that are exiting: no software walker can find their tables any more.
     exiting: BTreeSet<u64>,
     pub(crate) usage: Usage,
+    /// Doublewords that stores wait for in store buffers, and how many.
+    waiting: BTreeMap<u64, u64>,
     hash: u64,
     codes: Vec<(u64, u64)>,
     pub(crate) states: Option<HashSet<u64>>,
@@ -160,6 +166,7 @@ impl State {
             purges: BTreeMap::new(),
             exiting: BTreeSet::new(),
             usage: Usage::default(),
+            waiting: BTreeMap::new(),
             hash: 0,
             codes: Vec::new(),
             states: states.then(HashSet::new),
@@ -337,6 +344,7 @@ impl State {
 
     pub(crate) fn unhook(&mut self, table: Paddr, entry: Paddr) -> Check {
         let seq = self.note(What::Unhook { table, entry });
+        let seq = if self.waiting.contains_key(&entry.0) { WAITS } else { seq };
         let t = self.table(table, "unhooking")?;
         if t.life != Life::Hooked {
             return self.bad(23, "a table is unhooked that was not hooked".into(), table);
@@ -456,6 +464,36 @@ impl State {
             return self.bad(9, found, table);
         }
         Ok(())
+    }
+
+    /// A store to a doubleword went into a store buffer. What is stored to an entry is no fact before all see it: an
+    /// invalidation that begins earlier does not cover it.
+    pub(crate) fn buffered(&mut self, at: Paddr) {
+        *self.waiting.entry(at.0).or_insert(0) += 1;
+        for t in self.tables.values_mut() {
+            if t.life == Life::Detached && t.hook.is_some_and(|h| h.0 == at) {
+                t.unhooked = WAITS;
+            }
+        }
+    }
+
+    /// It left the buffer.
+    pub(crate) fn drained(&mut self, cpu: u32, at: Paddr, value: u64) {
+        if self.covering(at).is_some() {
+            self.note_of(cpu, What::Drained { entry: at, value });
+        }
+        let Some(n) = self.waiting.get_mut(&at.0) else { return };
+        *n -= 1;
+        if *n != 0 {
+            return;
+        }
+        self.waiting.remove(&at.0);
+        let seq = self.seq;
+        for t in self.tables.values_mut() {
+            if t.unhooked == WAITS && t.hook.is_some_and(|h| h.0 == at) {
+                t.unhooked = seq;
+            }
+        }
     }
 
     // ---- invalidations and cross calls

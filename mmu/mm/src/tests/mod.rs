@@ -7,6 +7,7 @@ mod refill;
 mod schemes;
 mod search;
 mod threads;
+mod tso;
 
 use crate::vma::{MapFlags, Prot};
 

@@ -4,7 +4,8 @@ use crate::list::{Fate, Tally, compare, models};
 use proptest::prelude::*;
 use racewalk_ram::{Asid, Paddr, Vaddr};
 use racewalk_walk::sparc64::sun4v::Context;
-use racewalk_walk::sparc64::sun4v::invalidate::{self as inv, Demap, Refused};
+use racewalk_walk::sparc64::sun4v::invalidate::{self as inv, Demap};
+use racewalk_walk::sparc64::sun4v::{Model, Refused};
 use racewalk_walk::sparc64::{Machine, Operand, State};
 use racewalk_walk::tlb::{Entry, Tag};
 
@@ -19,11 +20,17 @@ struct Formed {
 }
 
 const CONTEXTS: [u16; 3] = [0, 5, 0x1fff];
+const HOLE: u64 = 1 << 47;
 
 fn address() -> impl Strategy<Value = u64> {
     let base = prop_oneof![3 => Just(0), 1 => Just(0xffff_f800_0000_0000)];
     (base, prop_oneof![0..10u64, 510..514u64], 0..0x2000u64)
         .prop_map(|(base, page, at)| base + page * 8192 + at)
+}
+
+/// What a call names: now and then an address in the hole.
+fn asked() -> impl Strategy<Value = u64> {
+    prop_oneof![9 => address(), 1 => Just(HOLE)]
 }
 
 fn formed() -> impl Strategy<Value = Formed> {
@@ -53,6 +60,7 @@ fn entry(f: &Formed) -> Entry<()> {
 #[derive(Clone, Copy, Debug)]
 enum Call {
     Page(u64, u64),
+    Unmap(u64, u64),
     Context(u64),
     All,
 }
@@ -63,7 +71,9 @@ fn wording(call: Call, partition: u8, f: &Formed) -> Fate {
     }
     let in_context = |c: u64| f.context.is_some_and(|own| u64::from(own) == c);
     match call {
-        Call::Page(va, c) => Fate::named(in_context(c) && va >> f.shift == f.va >> f.shift),
+        Call::Page(va, c) | Call::Unmap(va, c) => {
+            Fate::named(in_context(c) && va >> f.shift == f.va >> f.shift)
+        }
         Call::Context(c) => Fate::named(in_context(c) && !f.permanent),
         // Real addresses are the hypervisor's own affair.
         Call::All => Fate::named(f.context.is_some() && !f.permanent).or_may(f.context.is_none()),
@@ -79,7 +89,8 @@ fn what_goes_is_what_the_interface_names() {
     let context =
         || prop_oneof![8 => prop::sample::select(&CONTEXTS[..]).prop_map(u64::from), 1 => Just(0x2000u64)];
     let call = prop_oneof![
-        3 => (address(), context()).prop_map(|(va, c)| Call::Page(va, c)),
+        3 => (asked(), context()).prop_map(|(va, c)| Call::Page(va, c)),
+        1 => (asked(), context()).prop_map(|(va, c)| Call::Unmap(va, c)),
         2 => context().prop_map(Call::Context),
         1 => Just(Call::All)
     ];
@@ -88,20 +99,28 @@ fn what_goes_is_what_the_interface_names() {
     let list = prop::collection::vec(formed(), 1..40);
     crate::check((list, call, 0..2u8, flags, zero), |(list, call, partition, flags, zero)| {
         let done: Result<Demap, Refused> = match call {
-            Call::Page(va, c) => inv::demap_page(partition, [0, zero, va, c, flags]),
+            Call::Page(va, c) => inv::demap_page(partition, &Model::T2, [0, zero, va, c, flags]),
+            Call::Unmap(va, c) => inv::unmap_addr(partition, &Model::T2, [va, c, flags]),
             Call::Context(c) => inv::demap_context(partition, [zero, 0, c, flags]),
             Call::All => inv::demap_all(partition, [zero, 0, flags]),
         };
-        let of = match call {
-            Call::Page(_, c) | Call::Context(c) => c,
-            Call::All => 0,
+        let (at, of, reserved) = match call {
+            Call::Page(va, c) => (va, c, zero),
+            Call::Unmap(va, c) => (va, c, 0),
+            Call::Context(c) => (0, c, zero),
+            Call::All => (0, 0, zero),
         };
-        if of > 0x1fff || zero != 0 || flags == 0 || flags > 3 {
-            prop_assert_eq!(done, Err(Refused::Invalid));
+        let why = match () {
+            _ if reserved != 0 => Some(Refused::NotSupported),
+            _ if at == HOLE || of > 0x1fff || flags == 0 || flags > 3 => Some(Refused::Invalid),
+            _ => None,
+        };
+        if let Some(why) = why {
+            prop_assert_eq!(done, Err(why));
             return Ok(());
         }
         let d = done.expect("nothing is wrong");
-        prop_assert_eq!((d.data, d.instruction), (flags & 1 != 0, flags & 2 != 0));
+        prop_assert_eq!((d.sides.data, d.sides.instruction), (flags & 1 != 0, flags & 2 != 0));
         let entries: Vec<_> = list.iter().map(entry).collect();
         compare(&models, &entries, &[d.purge], |i| wording(call, partition, &list[i]), &tally)
     });

@@ -67,13 +67,13 @@ impl Arch for Pae {
         (entry & P != 0).then(|| from_entry(entry))
     }
     fn peek_entry(k: &Kernel<Self>, at: Paddr) -> Result<u64> {
-        Ok(k.ram.load_u64(at)?.swap_bytes())
+        Ok(k.load_u64(at)?.swap_bytes())
     }
     fn load_entry(k: &Kernel<Self>, at: Paddr) -> Result<u64> {
         k.load_halves(at)
     }
     fn store_entry(k: &Kernel<Self>, at: Paddr, entry: u64) -> Result<()> {
-        Ok(k.ram.store_u64(at, entry.swap_bytes())?)
+        k.store_u64(at, entry.swap_bytes())
     }
 
     fn boot(_memory: &Memory, _max_mms: u32) -> Result<()> {

@@ -17,7 +17,7 @@ pub(super) const OWED: u64 = 1;
 
 impl Kernel<Pae> {
     fn word(&self, at: Paddr) -> Result<u64> {
-        Ok(self.ram.load_u32(at)?.swap_bytes() as u64)
+        Ok(self.load_u32(at)?.swap_bytes() as u64)
     }
 
     /// `pmdp_get_lockless`: the low word, then the high word. A scheme that guards this masks interrupts and begins anew until
@@ -52,9 +52,9 @@ impl Kernel<Pae> {
     /// `pmd_clear`: the low word, which has P, then the high word.
     pub(super) fn clear_halves(&self, at: Paddr) -> Result<()> {
         point("pmd.clear");
-        self.ram.store_u32(at, 0)?;
+        self.store_u32(at, 0)?;
         point("pmd.clear_high");
-        Ok(self.ram.store_u32(at.offset(4), 0)?)
+        self.store_u32(at.offset(4), 0)
     }
 
     /// `pmdp_get_lockless_sync`: waits for those who read an entry by halves.

@@ -99,11 +99,11 @@ impl<const SHIFT: u32> Arch for Radix<SHIFT> {
         // 0 is the kernel's.
         let pid = layout::slot(mm) as u64 + 1;
         let entry = k.machine.processes.offset(pid * ENTRY_16);
-        k.ram.store_u64(entry, Root::new(pgd.0, TREE_BITS, ROOT_BITS).0)?;
+        k.store_u64(entry, Root::new(pgd.0, TREE_BITS, ROOT_BITS).0)?;
         Ok(Pid { pid, partitions: k.machine.partitions })
     }
     fn forget(k: &Kernel<Self>, context: &Pid) -> Result<()> {
-        Ok(k.ram.store_u64(k.machine.processes.offset(context.pid * ENTRY_16), 0)?)
+        k.store_u64(k.machine.processes.offset(context.pid * ENTRY_16), 0)
     }
     fn load(cpus: &Cpus<Hw>, _machine: &Machine, cpu: u32, context: Option<&Pid>) {
         cpus.load(cpu, |c| {
@@ -157,7 +157,7 @@ impl<const SHIFT: u32> Arch for Radix<SHIFT> {
         k.flush_owed(mm)
     }
     fn collapse_flush(k: &Kernel<Self>, mm: &Mm<Self>, pmd: Paddr, va: Vaddr) -> Result<()> {
-        k.ram.store_u64(pmd, 0)?;
+        k.store_u64(pmd, 0)?;
         // Of the range, or, with small pages, of everything: the same here (hosted-mm C.2).
         k.flush_pid(mm, 2, Some(va))
     }

@@ -11,14 +11,13 @@ use crate::error::Result;
 use crate::frag::{self, Frag, Scheme};
 use crate::kernel::Kernel;
 use crate::memory::Memory;
-use crate::mm::{Mm, mmw};
+use crate::mm::Mm;
 use racewalk_cpu::{Access, Cpus};
 use racewalk_ram::{Kva, Paddr, Vaddr};
 use racewalk_walk::s390x::entry::TableType;
 use racewalk_walk::s390x::geometry::{REGION_3_SHIFT, SEGMENT_SHIFT};
 use racewalk_walk::s390x::{Asce, Fault, Reason, Rte, S390x as Hw, Ste};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
 
 /// s390x.
 #[derive(Clone, Copy, Debug)]
@@ -106,10 +105,9 @@ impl Arch for S390x {
     fn set_pte(k: &Kernel, pte: Paddr, new: u64) -> Result<()> {
         k.set_pte_plain(pte, new)
     }
-    fn mark_freed_tables(_k: &Kernel, mm: &Mm) -> Result<()> {
+    fn mark_freed_tables(k: &Kernel, mm: &Mm) -> Result<()> {
         // Rule 5.
-        mm.words()?[mmw::FLUSH_MM].store(1, SeqCst);
-        Ok(())
+        k.owe_flush(mm)
     }
     fn flush_mm_lazy(k: &Kernel, mm: &Mm) -> Result<()> {
         k.flush_mm_lazy(mm)
@@ -125,7 +123,7 @@ impl Arch for S390x {
     }
     fn collapse_flush(k: &Kernel, mm: &Mm, pmd: Paddr, va: Vaddr) -> Result<()> {
         k.flush_entry(mm, pmd, Self::LEVELS.len() - 2, va)?;
-        Ok(k.ram.store_u64(pmd, Ste::EMPTY.0)?)
+        k.store_u64(pmd, Ste::EMPTY.0)
     }
     fn switch_mm(k: &Kernel, cpu: u32, next: Option<&Arc<Mm>>) -> Result<()> {
         k.switch_mm(cpu, next)

@@ -7,8 +7,8 @@ use crate::error::{Result, broken};
 use crate::kernel::{Kernel, Unhook};
 use crate::lockword;
 use crate::mm::{Mm, mmw};
-use racewalk_ram::{Paddr, Vaddr};
-use racewalk_sched::{point, wait_while, wake};
+use racewalk_ram::{Kva, Paddr, Vaddr};
+use racewalk_sched::{point, tso, wait_while, wake};
 use racewalk_walk::s390x::{Pte, Rte};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -16,12 +16,19 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 impl Kernel<S390x> {
     fn in_flush<R>(&self, w: &[AtomicU64], f: impl FnOnce() -> R) -> R {
         let count = &w[mmw::FLUSH_COUNT];
+        tso::fence();
         count.fetch_add(1, SeqCst);
         let r = f();
+        tso::fence();
         if count.fetch_sub(1, SeqCst) == 1 {
             wake(std::ptr::from_ref(count) as usize);
         }
         r
+    }
+
+    /// Notes that a flush of everything is owed: a plain store.
+    pub(super) fn owe_flush(&self, mm: &Mm<S390x>) -> Result<()> {
+        self.kmem.poke(Kva(mm.kva().0 + mmw::FLUSH_MM as u64 * 8), 1, "an address space")
     }
 
     fn ipte(&self, w: &[AtomicU64], pte: Paddr, va: Vaddr) {
@@ -40,14 +47,14 @@ impl Kernel<S390x> {
     /// CPU may be using is invariant 18.
     pub(super) fn set_pte_plain(&self, pte: Paddr, new: u64) -> Result<()> {
         point("pte.store");
-        let old = Pte(self.ram.load_u64(pte)?);
+        let old = Pte(self.load_u64(pte)?);
         if !old.invalid() && (old.0 ^ new) & !Pte::SOFTWARE != 0 {
             return broken(
                 18,
                 format!("a plain store turns valid entry {:#x} at {pte:?} into {new:#x}", old.0),
             );
         }
-        Ok(self.ram.store_u64(pte, new)?)
+        self.store_u64(pte, new)
     }
 
     /// `ptep_xchg_direct`: the entry is invalid and flushed on every CPU before `new` is stored. The caller holds
@@ -75,8 +82,8 @@ impl Kernel<S390x> {
                 let lazy = only_me(attach_mask(w));
                 point("flush.lazy");
                 if lazy {
-                    self.ram.store_u64(pte, old | Pte::I)?;
-                    w[mmw::FLUSH_MM].store(1, SeqCst);
+                    self.store_u64(pte, old | Pte::I)?;
+                    self.owe_flush(mm)?;
                     self.stats.flush_lazy.bump();
                 } else {
                     self.stats.flush_ipte.bump();
@@ -92,10 +99,10 @@ impl Kernel<S390x> {
     /// Takes away the entry for `va` of a segment or region table.
     pub(super) fn unhook(&self, mm: &Mm<S390x>, entry: Paddr, level: usize, va: Vaddr) -> Result<()> {
         point("pmd.clear");
-        if self.config.unhook == Unhook::Idte && self.ram.load_u64(entry)? & Rte::I == 0 {
+        if self.config.unhook == Unhook::Idte && self.load_u64(entry)? & Rte::I == 0 {
             self.flush_entry(mm, entry, level, va)?;
         }
-        Ok(self.ram.store_u64(entry, S390x::empty(level))?)
+        self.store_u64(entry, S390x::empty(level))
     }
 
     /// IDTE of the entry for `va` of a segment or region table.
@@ -112,6 +119,7 @@ impl Kernel<S390x> {
     pub(super) fn flush_mm(&self, mm: &Mm<S390x>) -> Result<()> {
         let w = mm.words()?;
         self.in_flush(w, || {
+            tso::fence();
             for (to, from) in cpu_mask(w).iter().zip(attach_mask(w)) {
                 to.store(from.load(SeqCst), SeqCst);
             }

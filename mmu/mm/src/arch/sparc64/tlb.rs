@@ -6,10 +6,11 @@ use crate::arch::{Arch, How, PteFormat};
 use crate::error::Result;
 use crate::kernel::Kernel;
 use crate::mm::Mm;
+use crate::mutant::Step;
 use crate::pgtable::{pmd_level, pte_level};
 use crate::tlb_batch::Stale;
 use racewalk_ram::{Paddr, Vaddr};
-use racewalk_sched::point;
+use racewalk_sched::{point, tso};
 use racewalk_walk::sparc64::sun4u::entry::{TagAccess, TagTarget};
 use racewalk_walk::sparc64::sun4u::geometry::Tsb;
 use racewalk_walk::sparc64::sun4u::walk::space;
@@ -39,8 +40,8 @@ impl Kernel<Sparc64> {
         how: How<'_>,
     ) -> Result<u64> {
         point("pte.store");
-        let old = self.ram.load_u64(pte)?;
-        self.ram.store_u64(pte, new)?;
+        let old = self.load_u64(pte)?;
+        self.store_u64(pte, new)?;
         // What is not valid was never entered.
         if Pte::from_raw(old).valid() {
             let stale = Stale { va, pte, old, slot: 0 };
@@ -62,11 +63,11 @@ impl Kernel<Sparc64> {
         loop {
             point("tsb.flush");
             self.cpus.tsb_unlocked(at);
-            let found = self.ram.load_u64(at)?;
+            let found = self.load_u64(at)?;
             if found & TagTarget::LINUX_LOCK != 0 {
                 continue;
             }
-            if found != tag.0 || self.ram.cas_u64(at, found, TagTarget::LINUX_INVALID)? == found {
+            if found != tag.0 || self.cas_u64(at, found, TagTarget::LINUX_INVALID)? == found {
                 return Ok(());
             }
         }
@@ -78,7 +79,12 @@ impl Kernel<Sparc64> {
             return Ok(());
         }
         let space = mm.context();
-        let flushes: Vec<u64> = stale.iter().map(|s| self.flush_begins(mm.kva(), Some(s.va))).collect();
+        // Linux takes `mm->context.lock` here: what its atomic operation orders is that the new entries are seen before the
+        // TSB is looked at.
+        if self.takes(Step::TsbLock) {
+            tso::fence();
+        }
+        let flushes: Vec<u64> = stale.iter().map(|s| self.flush_noted(mm.kva(), Some(s.va))).collect();
         for s in stale {
             self.stats.flush_page.bump();
             let (at, tag) = space.entry(s.va);
@@ -95,14 +101,14 @@ impl Kernel<Sparc64> {
 
     /// `pmdp_collapse_flush`: unhooks the table, then flushes what it still maps (`tlb_batch_pmd_scan`).
     pub(super) fn collapse_table(&self, mm: &Mm<Sparc64>, pmd: Paddr, va: Vaddr) -> Result<()> {
-        let table = Sparc64::next_table(pmd_level::<Sparc64>(), self.ram.load_u64(pmd)?);
-        self.ram.store_u64(pmd, 0)?;
-        let flush = self.flush_begins(mm.kva(), Some(va));
+        let table = Sparc64::next_table(pmd_level::<Sparc64>(), self.load_u64(pmd)?);
+        self.store_u64(pmd, 0)?;
+        let flush = self.flush_noted(mm.kva(), Some(va));
         let mut stale = Vec::new();
         if let Some(table) = table {
             for i in 0..pte_level::<Sparc64>().entries() {
                 let pte = table.offset(i * 8);
-                let old = self.ram.load_u64(pte)?;
+                let old = self.load_u64(pte)?;
                 if Pte::from_raw(old).valid() {
                     stale.push(Stale { va: Vaddr(va.0 + (i << Sparc64::PAGE_SHIFT)), pte, old, slot: 0 });
                 }
@@ -116,8 +122,8 @@ impl Kernel<Sparc64> {
     /// Invariant 24: after the flush the TSB has nothing for the address but what the tables have now.
     fn check_tsb(&self, space: &Space, s: &Stale) -> Result<()> {
         let (at, tag) = space.entry(s.va);
-        let (found, tte) = (self.ram.load_u64(at)?, self.ram.load_u64(at.offset(8))?);
-        if found != tag.0 || tte == self.ram.load_u64(s.pte)? {
+        let (found, tte) = (self.load_u64(at)?, self.load_u64(at.offset(8))?);
+        if found != tag.0 || tte == self.load_u64(s.pte)? {
             return Ok(());
         }
         let found = format!(
@@ -135,7 +141,7 @@ impl Kernel<Sparc64> {
         point("tsb.flush");
         let base = Paddr(space.tsb.0 & Tsb::BASE);
         for at in (0..TSB_BYTES).step_by(16).map(|i| base.offset(i)) {
-            self.ram.store_u64(at, TagTarget::LINUX_INVALID)?;
+            self.store_u64(at, TagTarget::LINUX_INVALID)?;
         }
         self.cpus.cross_demap(&[space.demap(None)]);
         self.flush_ends(mm.kva(), None, flush);

@@ -4,6 +4,7 @@
 
 use super::entry::{self, Tte};
 use super::geometry::{BASE_SHIFT, Config, Model, RealRange, page_shift};
+use super::permanent::Permanent;
 use crate::event::{Level, WalkEvent};
 use crate::sparc64::context::{Leaf, Operand, Request, State};
 use crate::sparc64::fault::{Fault, Machine, Reason};
@@ -26,6 +27,10 @@ pub struct Context {
     pub partition: u8,
     /// Which processor.
     pub model: Model,
+    /// What the hypervisor enters when the tablewalk does not find it.
+    pub permanent: Permanent,
+    /// Real address of the area where the hypervisor reports faults to the guest; 0: there is none.
+    pub fault_area: u64,
 }
 
 /// What tells address spaces apart in a TLB: the context (bits 12-0), the partition (15-13), and whether addresses are
@@ -113,6 +118,8 @@ pub struct Translation {
     pub context: u16,
     /// Where the TSB entry is; zero if none was used.
     pub from: Paddr,
+    /// A permanent mapping.
+    pub permanent: bool,
     /// What accesses are checked against.
     pub leaf: Leaf,
 }
@@ -123,7 +130,8 @@ impl Translation {
         let inside = (1u64 << self.shift) - 1;
         let space = space(c.partition, self.context).0 | if r.untranslated { REAL } else { 0 };
         let tag = Tag { space: Asid(space), global: false, page: Vaddr(va.0 & !inside), shift: self.shift };
-        Entry { tag, frame: Paddr(self.paddr.0 & !inside), from: self.from, locked: false, leaf: self.leaf }
+        let frame = Paddr(self.paddr.0 & !inside);
+        Entry { tag, frame, from: self.from, locked: self.permanent, leaf: self.leaf }
     }
 }
 
@@ -241,7 +249,7 @@ impl<M: TableMemory> Walk<'_, M> {
             return self.fault(reason);
         }
         let paddr = Paddr(page & !inside | self.va.0 & inside);
-        Ok(Translation { paddr, shift, context, from: at, leaf })
+        Ok(Translation { paddr, shift, context, from: at, permanent: false, leaf })
     }
 }
 
@@ -272,7 +280,8 @@ impl<M: TableMemory> Walk<'_, M> {
         let page = self.physical(self.va.0 & !INSIDE, Reason::RealMiss)?;
         let leaf = Leaf(Leaf::W | Leaf::EP | Leaf::P | Leaf::CV | Leaf::CP);
         let paddr = Paddr(page | self.va.0 & INSIDE);
-        Ok(Translation { paddr, shift: BASE_SHIFT, context: 0, from: Paddr(0), leaf })
+        let shift = BASE_SHIFT;
+        Ok(Translation { paddr, shift, context: 0, from: Paddr(0), permanent: false, leaf })
     }
 
     /// Steps 2 to 6, TSB after TSB.
@@ -324,7 +333,20 @@ impl<M: TableMemory> Walk<'_, M> {
             }
         }
         // 7. None has it; with none enabled there was no walk.
-        self.fault(miss)
+        if self.r.context() == 0 { self.permanent(miss) } else { self.fault(miss) }
+    }
+
+    /// What the hypervisor does with a miss in context 0 before the guest sees it.
+    #[cold]
+    fn permanent(&self, miss: Reason) -> Result<Translation, Stop> {
+        let Some(m) = self.c.permanent.find(self.va, self.r.access) else { return self.fault(miss) };
+        let leaf = m.tte.leaf();
+        if let Some(reason) = refusal(leaf, self.r) {
+            return self.fault(reason);
+        }
+        let shift = m.shift();
+        let paddr = Paddr(m.frame.0 | self.va.0 & ((1 << shift) - 1));
+        Ok(Translation { paddr, shift, context: 0, from: Paddr(0), permanent: true, leaf })
     }
 }
 

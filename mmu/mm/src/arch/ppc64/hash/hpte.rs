@@ -113,10 +113,10 @@ impl<const SHIFT: u32> Kernel<Hpt<SHIFT>> {
         loop {
             point("hpte.lock");
             wait_while(self.word_key(at), "hpte.lock", || {
-                self.ram.load_u64(at).is_ok_and(|first| first & LOCK != 0)
+                self.load_u64(at).is_ok_and(|first| first & LOCK != 0)
             });
-            let first = self.ram.load_u64(at)?;
-            if first & LOCK == 0 && self.ram.cas_u64(at, first, first | LOCK)? == first {
+            let first = self.load_u64(at)?;
+            if first & LOCK == 0 && self.cas_u64(at, first, first | LOCK)? == first {
                 return Ok(first);
             }
         }
@@ -124,7 +124,7 @@ impl<const SHIFT: u32> Kernel<Hpt<SHIFT>> {
 
     /// Stores the first doubleword without the lock.
     fn hpte_unlock(&self, at: Paddr, first: u64) -> Result<()> {
-        self.ram.store_u64(at, first)?;
+        self.store_u64(at, first)?;
         wake(self.word_key(at));
         Ok(())
     }
@@ -136,7 +136,7 @@ impl<const SHIFT: u32> Kernel<Hpt<SHIFT>> {
         loop {
             for slot in 0..2 * GROUP_ENTRIES {
                 let at = page.entry(self.table(), slot);
-                if self.ram.load_u64(at)? & (Hpte::V | LOCK) != 0 {
+                if self.load_u64(at)? & (Hpte::V | LOCK) != 0 {
                     continue;
                 }
                 let old = self.hpte_lock(at)?;
@@ -144,7 +144,7 @@ impl<const SHIFT: u32> Kernel<Hpt<SHIFT>> {
                     self.hpte_unlock(at, old)?;
                     continue;
                 }
-                self.ram.store_u64(at.offset(8), second)?;
+                self.store_u64(at.offset(8), second)?;
                 point("hpte.insert");
                 self.hpte_unlock(at, page.first(slot).0 | large)?;
                 self.stats.hpte_inserted.bump();
@@ -173,7 +173,7 @@ impl<const SHIFT: u32> Kernel<Hpt<SHIFT>> {
     pub(super) fn hpte_is(&self, page: &Page, slot: u64) -> Result<bool> {
         let (want, mask) = page.first(slot);
         point("hpte.load");
-        Ok((self.ram.load_u64(page.entry(self.table(), slot))? ^ want) & mask == 0)
+        Ok((self.load_u64(page.entry(self.table(), slot))? ^ want) & mask == 0)
     }
 
     /// `native_hpte_invalidate` but for the `tlbie`: takes the page's entry out of a slot, if it is there.
@@ -210,7 +210,7 @@ impl<const SHIFT: u32> Kernel<Hpt<SHIFT>> {
         for slot in 0..2 * GROUP_ENTRIES {
             let (want, mask) = page.first(slot);
             let entry = page.entry(self.table(), slot);
-            let e = Hpte(self.ram.load_u64(entry)?, self.ram.load_u64(entry.offset(8))?);
+            let e = Hpte(self.load_u64(entry)?, self.load_u64(entry.offset(8))?);
             if (e.0 ^ want) & mask != 0 {
                 continue;
             }

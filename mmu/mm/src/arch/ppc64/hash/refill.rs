@@ -63,7 +63,7 @@ impl<const SHIFT: u32> Kernel<Hpt<SHIFT>> {
                 return Ok(false);
             }
             point("hash_page.busy");
-            if self.ram.cas_u64(at, raw, raw | BUSY)? == raw {
+            if self.cas_u64(at, raw, raw | BUSY)? == raw {
                 break raw;
             }
         };
@@ -74,13 +74,13 @@ impl<const SHIFT: u32> Kernel<Hpt<SHIFT>> {
             let slot = self.hpte_insert(&page, Pte::from_raw(raw))?;
             new |= HASHED;
             if SHIFT == 16 {
-                self.ram.store_u64(Self::slots_at(at), slot)?;
+                self.store_u64(Self::slots_at(at), slot)?;
             } else {
                 new = new & !SLOT | slot << SLOT_SHIFT;
             }
         }
         point("hash_page.done");
-        self.ram.store_u64(at, new)?;
+        self.store_u64(at, new)?;
         wake(self.word_key(at));
         Ok(true)
     }

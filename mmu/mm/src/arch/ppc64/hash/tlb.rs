@@ -21,12 +21,12 @@ impl<const SHIFT: u32> Kernel<Hpt<SHIFT>> {
 
     /// The slot of an entry's HPTE (`__real_pte`).
     pub(super) fn slot(&self, pte: Paddr, raw: u64) -> Result<u64> {
-        if SHIFT == 16 { Ok(self.ram.load_u64(Self::slots_at(pte))?) } else { Ok((raw & SLOT) >> SLOT_SHIFT) }
+        if SHIFT == 16 { self.load_u64(Self::slots_at(pte)) } else { Ok((raw & SLOT) >> SLOT_SHIFT) }
     }
 
     /// Waits while somebody is hashing the entry.
     pub(super) fn wait_busy(&self, pte: Paddr) {
-        wait_while(self.word_key(pte), "pte.busy", || self.ram.load_u64(pte).is_ok_and(|p| p & BUSY != 0));
+        wait_while(self.word_key(pte), "pte.busy", || self.load_u64(pte).is_ok_and(|p| p & BUSY != 0));
     }
 
     /// An entry changes under its table's lock: an exchange once nobody is hashing it, and the flush of its HPTE now or
@@ -42,8 +42,8 @@ impl<const SHIFT: u32> Kernel<Hpt<SHIFT>> {
         let old = loop {
             point("pte.xchg");
             self.wait_busy(pte);
-            let old = self.ram.load_u64(pte)?;
-            if old & BUSY == 0 && self.ram.cas_u64(pte, old, new)? == old {
+            let old = self.load_u64(pte)?;
+            if old & BUSY == 0 && self.cas_u64(pte, old, new)? == old {
                 break old;
             }
         };
@@ -80,7 +80,7 @@ impl<const SHIFT: u32> Kernel<Hpt<SHIFT>> {
         }
         if self.sanitizer().is_some() {
             for (p, s) in pages.iter().zip(stale) {
-                self.check_hpt(p, s.va, s.pte, Pte::from_raw(self.ram.load_u64(s.pte)?))?;
+                self.check_hpt(p, s.va, s.pte, Pte::from_raw(self.load_u64(s.pte)?))?;
             }
         }
         Ok(())
@@ -89,8 +89,8 @@ impl<const SHIFT: u32> Kernel<Hpt<SHIFT>> {
     /// `pmdp_collapse_flush`: unhooks the table, waits for those who are hashing entries of it (`serialize_against_pte_lookup`,
     /// F-28), and takes out what it still has hashed.
     pub(super) fn collapse_hash(&self, mm: &Mm<Hpt<SHIFT>>, pmd: Paddr, va: Vaddr) -> Result<()> {
-        let table = Hpt::<SHIFT>::next_table(pmd_level::<Hpt<SHIFT>>(), self.ram.load_u64(pmd)?);
-        self.ram.store_u64(pmd, 0)?;
+        let table = Hpt::<SHIFT>::next_table(pmd_level::<Hpt<SHIFT>>(), self.load_u64(pmd)?);
+        self.store_u64(pmd, 0)?;
         let flush = self.flush_begins(mm.kva(), Some(va));
         point("serialize");
         self.cpus.ipi_all();
@@ -98,7 +98,7 @@ impl<const SHIFT: u32> Kernel<Hpt<SHIFT>> {
         if let Some(table) = table {
             for i in 0..pte_level::<Hpt<SHIFT>>().entries() {
                 let pte = table.offset(i * 8);
-                let old = self.ram.load_u64(pte)?;
+                let old = self.load_u64(pte)?;
                 if old & HASHED != 0 {
                     stale.push(Stale {
                         va: Vaddr(va.0 + (i << SHIFT)),
