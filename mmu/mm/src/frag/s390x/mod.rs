@@ -3,6 +3,7 @@
 mod halves;
 mod hh;
 mod rush;
+mod v2g;
 mod v61;
 mod v66;
 
@@ -22,6 +23,7 @@ pub(crate) fn of(scheme: Scheme) -> Option<Box<dyn Frag<S390x>>> {
         "s390-free-rcu" => v61(v61::Variant::FreeRcu),
         "s390-rush" => Some(Box::new(rush::Rush)),
         "s390-v2" => hh(hh::Variant::V2),
+        "s390-v2g" => Some(Box::new(v2g::V2G)),
         "s390-v2-maskfixed" => hh(hh::Variant::MaskFixed),
         "s390-v2-mmlock" => hh(hh::Variant::MmLock),
         "s390-v2+1" => hh(hh::Variant::Plus1),
