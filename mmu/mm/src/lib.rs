@@ -47,6 +47,7 @@ mod testing;
 mod tests;
 pub mod tlb_batch;
 mod uaccess;
+mod upper;
 pub mod vma;
 
 pub use buddy::{Failures, Gfp, MAX_ORDER};

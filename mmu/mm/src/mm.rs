@@ -44,6 +44,8 @@ pub(crate) mod mmw {
     pub(crate) const SCHEME: usize = 20;
     /// The cursor of a fragment allocator (`context.pte_frag`).
     pub(crate) const FRAG_CURSOR: usize = 21;
+    /// The same for PMD tables (`context.pmd_frag`).
+    pub(crate) const PMD_FRAG_CURSOR: usize = 22;
 }
 
 /// What `mmap_lock` guards.

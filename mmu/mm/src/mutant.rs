@@ -67,6 +67,10 @@ pub enum Step {
     FragRest,
     /// Tables of a page of their own: the grace period of `pte_free_defer`.
     DeferGrace,
+    /// Power, PMD tables: the fragments of a fresh page are counted beforehand.
+    PmdFragCount,
+    /// Power, `pmd_frag_destroy`: the fragments that were never handed out are given back.
+    PmdFragRest,
 }
 
 /// A step by name, and the sound schemes that have it.
@@ -115,6 +119,8 @@ pub const MUTANTS: &[Row] = &[
     row(Step::CursorLock, "cursor-lock", &["ppc-frag", "ppc-66-fixed"]),
     row(Step::FragRest, "frag-rest", &["ppc-frag", "ppc-66-fixed"]),
     row(Step::DeferGrace, "defer-grace", &["s390-67", "gen-defer"]),
+    row(Step::PmdFragCount, "pmd-frag-count", &["ppc-pmdfrag"]),
+    row(Step::PmdFragRest, "pmd-frag-rest", &["ppc-pmdfrag"]),
 ];
 
 impl Step {
@@ -178,7 +184,7 @@ mod tests {
             }
         }
         // No step is without a row.
-        assert_eq!(Step::DeferGrace as usize + 1, MUTANTS.len());
+        assert_eq!(Step::PmdFragRest as usize + 1, MUTANTS.len());
         assert_eq!("s390-66".parse::<Variant>().unwrap(), Scheme::default().into());
         let e = "s390-66~flush".parse::<Variant>().unwrap_err().to_string();
         assert!(e.contains("table-flush") && e.contains("\"flush\""), "{e}");

@@ -201,6 +201,8 @@ pub trait Arch: Sized + Send + Sync + 'static {
     const NO_GATHER: bool;
     /// Bytes of a fragment of a page of PTE tables, where tables share pages: the table and what belongs to it.
     const FRAGMENT: u64 = Self::LEVELS[Self::LEVELS.len() - 1].bytes();
+    /// Bytes of a fragment of a page of PMD tables, where a scheme cuts them.
+    const PMD_FRAGMENT: u64 = Self::LEVELS[Self::LEVELS.len() - 2].bytes();
     /// Deposited tables are listed through their first two doublewords (hosted-mm B.5).
     const DEPOSIT_LIST: bool = true;
     /// The kernel's own tables: what a CPU without a program has loaded, and what names spaces to the hardware.

@@ -218,7 +218,12 @@ pub const CATALOGUE: &[Row] = &[
         "F-22",
         Selectable,
     ),
-    sound("ppc-pmdfrag", "PPC-pmdfrag", "the same for PMD tables", Later),
+    sound(
+        "ppc-pmdfrag",
+        "PPC-pmdfrag",
+        "ppc-66-fixed, and PMD tables cut from pages as PTE tables are",
+        Selectable,
+    ),
     flawed(
         "ppc-assert",
         "PPC-assert",

@@ -51,6 +51,10 @@ pub trait Frag<A: Arch>: Send + Sync {
     fn guards_halves(&self) -> bool {
         true
     }
+    /// How PMD tables are made where several share a page; without it each has pages of its own.
+    fn pmds(&self) -> Option<&dyn PmdFrag<A>> {
+        None
+    }
     /// A space is made.
     fn mm_init(&self, k: &Kernel<A>, mm: Kva) -> Result<()> {
         let _ = (k, mm);
@@ -74,6 +78,14 @@ pub trait Frag<A: Arch>: Send + Sync {
     }
     /// An RCU callback that the scheme queued as number `which`, given its head.
     fn callback(&self, k: &Kernel<A>, which: u8, head: Kva) -> Result<()>;
+}
+
+/// How a scheme cuts PMD tables from pages that they share.
+pub trait PmdFrag<A: Arch>: Send + Sync {
+    /// `pmd_fragment_alloc`: a PMD table, all entries empty.
+    fn alloc(&self, k: &Kernel<A>, mm: Kva) -> Result<Paddr>;
+    /// `pmd_fragment_free`: no walker can reach the table any more.
+    fn free(&self, k: &Kernel<A>, table: Paddr) -> Result<()>;
 }
 
 impl<A: Arch> Kernel<A> {
