@@ -44,6 +44,7 @@ pub fn scenario(seed: u64, geometry: Geometry, cpus: u32) -> Scenario {
         geometries: vec![geometry],
         cpus: 2 + rng.below(cpus.max(2) as u64 - 1) as u32,
         forbid: Vec::new(),
+        machine: Default::default(),
         mms: (0..mms).map(|m| mm(&mut rng, m, geometry)).collect(),
         programs: Vec::new(),
         walkers: Vec::new(),
@@ -63,6 +64,10 @@ pub fn scenario(seed: u64, geometry: Geometry, cpus: u32) -> Scenario {
     if rng.below(3) == 0 {
         let n = 1 + rng.below(2) as u32;
         s.failures.push(Failure { kind: AllocKind::Nowait, which: Which::Every(n) });
+    }
+    if rng.below(8) == 0 {
+        let n = 1 + rng.below(8) as u32;
+        s.failures.push(Failure { kind: AllocKind::Kernel, which: Which::Nth(n) });
     }
     s
 }

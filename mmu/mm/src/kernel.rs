@@ -12,7 +12,7 @@ use crate::page::FrameKind;
 use crate::rcu::Rcu;
 use crate::sanitizer::{self, Format, Sanitizer};
 use racewalk_cpu::Cpus;
-use racewalk_cpu::{CpuEvent, Sink};
+use racewalk_cpu::{CpuEvent, Sink, TrapLevel};
 use racewalk_ram::{PAGE_SIZE, Pfn, Ram};
 use racewalk_sched::Mutex;
 use std::ops::Deref;
@@ -69,6 +69,8 @@ pub struct Config {
     pub measure: Measure,
     /// A step that the mm leaves out.
     pub without: Option<Step>,
+    /// sparc64: whether cross calls and RCU see the handler of TLB misses.
+    pub trap_level: TrapLevel,
 }
 
 impl Default for Config {
@@ -85,6 +87,7 @@ impl Default for Config {
             sanitize: None,
             measure: Measure::Off,
             without: None,
+            trap_level: TrapLevel::default(),
         }
     }
 }

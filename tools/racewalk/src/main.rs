@@ -12,6 +12,7 @@ mod race;
 mod random;
 mod report;
 mod run;
+mod soak;
 mod talk;
 mod walk;
 

@@ -10,7 +10,7 @@ pub use free::{Free, Freed};
 use crate::scenario::{Geometry, Op, Scenario};
 use crate::target::{Finding, LabError, RunOptions, RunResult, Target};
 use ops::Cpu;
-use racewalk_cpu::Cpus;
+use racewalk_cpu::{Cpus, TrapLevel};
 use racewalk_mm::arch::{Arch, Hpt, Pae, Radix, S390x, Sparc64};
 use racewalk_mm::sanitizer::{self, invariant};
 use racewalk_mm::{Kernel, Measure, Mm, MmError, Scheme, Variant};
@@ -148,11 +148,15 @@ fn boot<A: Arch>(
     ram: &Arc<Ram>,
     variant: Variant,
     cpus: u32,
+    machine: crate::scenario::Options,
     options: &RunOptions,
 ) -> Result<Arc<Kernel<A>>, MmError> {
     let mut config = racewalk_mm::Config::default();
     config.scheme = variant.scheme;
     config.without = variant.without;
+    if machine.refill_hidden {
+        config.trap_level = TrapLevel::Hidden;
+    }
     config.reserved = (2 * PAGE_SIZE).max(1 << A::PAGE_SHIFT);
     config.max_mms = 8;
     config.mmap_min_addr = 0;
@@ -170,7 +174,7 @@ fn run<A: Arch>(
     let setup_failed =
         |e: MmError| LabError::Setup { scenario: scenario.name.clone(), problem: e.to_string() };
     let ram = memory(size::<A>(scenario)).map_err(setup_failed)?;
-    let kernel = boot::<A>(&ram, variant, scenario.cpus, options).map_err(setup_failed)?;
+    let kernel = boot::<A>(&ram, variant, scenario.cpus, scenario.machine, options).map_err(setup_failed)?;
     let mms = match setup::make(scenario, &kernel) {
         Ok(mms) => mms,
         Err(e) => {

@@ -101,6 +101,12 @@ fn header(s: &Scenario) -> Check {
     if let Some(r) = s.forbid.iter().find(|r| !(1..=MAX_RULE).contains(*r)) {
         return problem(at, format!("invariant {r}"), format!("`forbid` any, or numbers 1 to {MAX_RULE}"));
     }
+    if s.machine.refill_hidden
+        && let Some(g) = s.geometries.iter().find(|&&g| g != Geometry::Sparc64)
+    {
+        let wanted = format!("`refill hidden` for sparc64 alone: {} has no refill at trap level", g.word());
+        return problem(at, "a hidden refill", wanted);
+    }
     if s.mms.is_empty() {
         return problem(at, "no mm", "at least one `mm NAME` block");
     }

@@ -8,6 +8,7 @@
 //! geometry s390x-2k ppc64-radix-64k   # each it makes sense for
 //! cpus     2
 //! forbid   4 10                       # invariants of reference section D it is about, or: any
+//! machine  refill visible             # what the machine is like, where it may be otherwise
 //!
 //! mm A                                # done before the run, in this order
 //!   map   seg0:0..2                   # maps a file and touches pages 0 and 1 of segment 0
@@ -64,6 +65,8 @@ pub struct Scenario {
     pub cpus: u32,
     /// Invariants of reference section D that it is about; any, if empty. Others are checked all the same.
     pub forbid: Vec<u8>,
+    /// What the machine is like.
+    pub machine: Options,
     /// The address spaces.
     pub mms: Vec<Mm>,
     /// What CPUs do; each CPU at most once.
@@ -72,6 +75,14 @@ pub struct Scenario {
     pub walkers: Vec<Walker>,
     /// Allocations that fail.
     pub failures: Vec<Failure>,
+}
+
+/// What a machine may be like: the defaults, but for what the scenario says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Options {
+    /// `refill hidden`: neither cross calls nor RCU wait for the miss handler of sparc64, which runs at trap level. By default
+    /// (`refill visible`) they do.
+    pub refill_hidden: bool,
 }
 
 /// An address space and what is done to it before the run.
@@ -235,6 +246,9 @@ impl fmt::Display for Scenario {
         writeln!(f, "cpus     {}", self.cpus)?;
         let rules: Vec<_> = self.forbid.iter().map(u8::to_string).collect();
         writeln!(f, "forbid   {}", if rules.is_empty() { "any".into() } else { rules.join(" ") })?;
+        if self.machine.refill_hidden {
+            writeln!(f, "machine  refill hidden")?;
+        }
         for mm in &self.mms {
             writeln!(f, "\nmm {}", mm.name)?;
             for s in &mm.setup {

@@ -117,7 +117,7 @@ fn place(text: &str) -> Option<Place> {
     (end == segment + 1 && !text.split(':').next()?.contains("..")).then_some(Place { segment, pages })
 }
 
-const HEADERS: [&str; 5] = ["title", "ref", "geometry", "cpus", "forbid"];
+const HEADERS: [&str; 6] = ["title", "ref", "geometry", "cpus", "forbid", "machine"];
 const BLOCKS: [&str; 4] = ["mm", "cpu", "walker", "fail"];
 
 /// The block that indented lines belong to. Indentation is for the reader: the words decide.
@@ -144,6 +144,7 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Scenario> {
         geometries: vec![],
         cpus: 0,
         forbid: vec![],
+        machine: Options::default(),
         mms: vec![],
         programs: vec![],
         walkers: vec![],
@@ -193,7 +194,7 @@ impl<'a> Parser<'a> {
             Block::Mm => self.setup(w),
             Block::Cpu => self.op(w),
             Block::None => {
-                let wanted = "`title`, `ref`, `geometry`, `cpus`, `forbid`, `mm`, `cpu`, `walker` or `fail`";
+                let wanted = "`title`, `ref`, `geometry`, `cpus`, `forbid`, `machine`, `mm`, `cpu`, `walker` or `fail`";
                 Err(w.error(wanted, HEADERS.into_iter().chain(BLOCKS)))
             }
         }
@@ -226,6 +227,15 @@ impl<'a> Parser<'a> {
                     let g = w.take(&format!("{wanted}; each once"), all, new)?;
                     self.s.geometries.push(g);
                 }
+            }
+            "machine" => {
+                w.take("`refill`", ["refill"], |t| (t == "refill").then_some(()))?;
+                self.s.machine.refill_hidden =
+                    w.take("`visible` or `hidden`", ["visible", "hidden"], |t| match t {
+                        "visible" => Some(false),
+                        "hidden" => Some(true),
+                        _ => None,
+                    })?;
             }
             "cpus" => self.s.cpus = w.take("a number of CPUs from 1 to 64", [], |t| t.parse().ok())?,
             _ => {

@@ -175,6 +175,7 @@ prop_compose! {
         title in "[A-Za-z,.]{1,12}( [a-z]{1,9}){0,4}",
         refs in proptest::collection::vec("F-[0-9]{2}[ab]?", 0..3),
         geometries in proptest::sample::subsequence(&Geometry::ALL[..], 1..=7),
+        refill_hidden in any::<bool>(),
         forbid in proptest::sample::subsequence((1..=MAX_RULE).collect::<Vec<_>>(), 0..5),
         setups in proptest::collection::vec(proptest::collection::vec(any_setup(), 0..4), 2),
         programs in proptest::collection::vec((0usize..2, proptest::collection::vec(any_op(2), 0..6)), 0..5),
@@ -188,6 +189,7 @@ prop_compose! {
             geometries,
             cpus: 5,
             forbid,
+            machine: Options { refill_hidden },
             mms: setups.into_iter().zip(["A", "Other_1"]).map(|(setup, n)| Mm { name: n.into(), setup }).collect(),
             programs: programs
                 .into_iter()

@@ -137,7 +137,7 @@ impl Arch for Sparc64 {
     }
 
     fn translate(k: &Kernel<Self>, cpu: u32, va: Vaddr, access: Access) -> Translation<Self> {
-        k.cpus.translate_with_misses(cpu, &Self::handler(k, cpu), va, access)
+        k.cpus.translate_with_misses(cpu, &Self::handler(k, cpu), k.config.trap_level, va, access)
     }
     fn user_piece<R>(
         k: &Kernel<Self>,
@@ -146,7 +146,7 @@ impl Arch for Sparc64 {
         f: impl FnOnce(Paddr) -> R,
     ) -> Result<R, WalkStop<Fault>> {
         let handler = Self::handler(k, racewalk_sched::this_cpu());
-        k.cpus.user_piece_with_misses(&handler, va, access, f)
+        k.cpus.user_piece_with_misses(&handler, k.config.trap_level, va, access, f)
     }
 
     fn frag(scheme: Scheme) -> Option<Box<dyn Frag<Self>>> {
