@@ -1,4 +1,4 @@
-//! The frame allocator: buddy lists of orders 0 to 10, per-CPU lists of single pages, failure injection.
+//! The frame allocator: buddy lists of orders 0 to 12, per-CPU lists of single pages, failure injection.
 
 use crate::error::{MmError, Result};
 use crate::page::{FrameKind, KINDS, Pages};
@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The largest order: blocks of 2^10 frames.
-pub const MAX_ORDER: u32 = 10;
+/// The largest order: blocks of 2^12 frames, which a huge page of 16 MiB takes.
+pub const MAX_ORDER: u32 = 12;
 const PCP_BATCH: usize = 8;
 const PCP_HIGH: usize = 32;
 

@@ -42,6 +42,16 @@ pub enum Unhook {
     Idte,
 }
 
+/// Where the lock of PMD tables is, and the head of the list of tables deposited with them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum PmdLocks {
+    /// In the record of the page that the table is in (`USE_SPLIT_PMD_PTLOCKS`).
+    #[default]
+    Split,
+    /// In the space: `page_table_lock`.
+    Space,
+}
+
 /// How the kernel is set up.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -69,6 +79,8 @@ pub struct Config {
     pub measure: Measure,
     /// A step that the mm leaves out.
     pub without: Option<Step>,
+    /// Whose locks PMD tables have.
+    pub pmd_locks: PmdLocks,
     /// sparc64: whether cross calls and RCU see the handler of TLB misses.
     pub trap_level: TrapLevel,
 }
@@ -87,6 +99,7 @@ impl Default for Config {
             sanitize: None,
             measure: Measure::Off,
             without: None,
+            pmd_locks: PmdLocks::default(),
             trap_level: TrapLevel::default(),
         }
     }

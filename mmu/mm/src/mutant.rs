@@ -71,6 +71,14 @@ pub enum Step {
     PmdFragCount,
     /// Power, `pmd_frag_destroy`: the fragments that were never handed out are given back.
     PmdFragRest,
+    /// A collapse: `anon_vma` for writing.
+    CollapseRmap,
+    /// A collapse: the cross call behind the flush (`tlb_remove_table_sync_one`).
+    CollapseIpi,
+    /// Unmapping a huge page: its deposited table is withdrawn.
+    ZapWithdraw,
+    /// `pgtable_trans_huge_withdraw`: the words that linked the table are emptied.
+    WithdrawClear,
 }
 
 /// A step by name, and the sound schemes that have it.
@@ -121,6 +129,10 @@ pub const MUTANTS: &[Row] = &[
     row(Step::DeferGrace, "defer-grace", &["s390-67", "gen-defer"]),
     row(Step::PmdFragCount, "pmd-frag-count", &["ppc-pmdfrag"]),
     row(Step::PmdFragRest, "pmd-frag-rest", &["ppc-pmdfrag"]),
+    row(Step::CollapseRmap, "collapse-rmap", &["s390-66", "ppc-66-fixed", "sparc-conv"]),
+    row(Step::CollapseIpi, "collapse-ipi", &["s390-66", "ppc-66-fixed"]),
+    row(Step::ZapWithdraw, "zap-withdraw", &["s390-66", "ppc-66-fixed", "sparc-conv"]),
+    row(Step::WithdrawClear, "withdraw-clear", &["s390-66"]),
 ];
 
 impl Step {
@@ -184,7 +196,7 @@ mod tests {
             }
         }
         // No step is without a row.
-        assert_eq!(Step::PmdFragRest as usize + 1, MUTANTS.len());
+        assert_eq!(Step::WithdrawClear as usize + 1, MUTANTS.len());
         assert_eq!("s390-66".parse::<Variant>().unwrap(), Scheme::default().into());
         let e = "s390-66~flush".parse::<Variant>().unwrap_err().to_string();
         assert!(e.contains("table-flush") && e.contains("\"flush\""), "{e}");

@@ -4,7 +4,7 @@ use crate::arch::{Arch, How, Level, PteFormat};
 use crate::error::{Result, broken};
 use crate::gather::Gather;
 use crate::hold::{Held, Since};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, PmdLocks};
 use crate::lockword;
 use crate::mm::{Mm, mmw};
 use crate::mutant::Step;
@@ -81,16 +81,21 @@ impl<A: Arch> Kernel<A> {
     }
 
     /// The lock of the upper table that an entry is in: `pmd_lockptr`.
-    fn pmd_lock(&self, pmd: Paddr) -> Result<&AtomicU64> {
-        let table = Paddr(pmd.0 & !(A::LEVELS[pmd_level::<A>()].bytes() - 1));
-        self.kmem.pages.word(self.kmem.pages.at(table)?, word::PTL)
+    fn pmd_lock<'a>(&'a self, mm: &'a Mm<A>, pmd: Paddr) -> Result<&'a AtomicU64> {
+        match self.config.pmd_locks {
+            PmdLocks::Split => self.kmem.pages.word(self.pmd_page(pmd)?, word::PTL),
+            PmdLocks::Space => Ok(&mm.words()?[mmw::PAGE_TABLE_LOCK]),
+        }
     }
 
-    /// Runs `f` under the lock of the upper table that `pmd` is in, with that table's page.
-    pub(crate) fn with_pmd_lock<R>(&self, pmd: Paddr, f: impl FnOnce(Pfn) -> Result<R>) -> Result<R> {
-        let table = Paddr(pmd.0 & !(A::LEVELS[pmd_level::<A>()].bytes() - 1));
-        let page = self.kmem.pages.at(table)?;
-        self.with_lock(self.pmd_lock(pmd)?, "pmd lock", || f(page))?
+    /// Runs `f` under the lock of the upper table that `pmd` is in.
+    pub(crate) fn with_pmd_lock<R>(
+        &self,
+        mm: &Mm<A>,
+        pmd: Paddr,
+        f: impl FnOnce() -> Result<R>,
+    ) -> Result<R> {
+        self.with_lock(self.pmd_lock(mm, pmd)?, "pmd lock", f)?
     }
 
     pub(crate) fn load_pte(&self, pte: Paddr) -> Result<A::Pte> {
@@ -133,11 +138,13 @@ impl<A: Arch> Kernel<A> {
     /// `pte_alloc`: makes sure that a page table hangs from `pmd`. Of two CPUs that find none, one loses and frees
     /// the table it made.
     pub(crate) fn pte_alloc(&self, mm: &Mm<A>, pmd: Paddr, va: Vaddr) -> Result<()> {
-        if self.pte_table(pmd)?.is_some() {
+        let there = self.load_entry(pmd)?;
+        if A::next_table(pmd_level::<A>(), there).is_some() || A::huge_pte(there).is_some() {
             return Ok(());
         }
         let table = self.pte_table_alloc(mm.kva())?;
-        let used = self.with_lock(self.pmd_lock(pmd)?, "pmd lock", || -> Result<bool> {
+        let used = self.with_lock(self.pmd_lock(mm, pmd)?, "pmd lock", || -> Result<bool> {
+            // No huge page can have come: that takes mmap_lock for writing.
             if self.takes(Step::PmdRecheck) && self.pte_table(pmd)?.is_some() {
                 return Ok(false);
             }
@@ -173,15 +180,19 @@ impl<A: Arch> Kernel<A> {
         }
     }
 
-    /// An unlocked look at the entry for `va`; empty if there is no table.
-    pub(crate) fn pte_peek(&self, pmd: Paddr, va: Vaddr) -> Result<A::Pte> {
+    /// An unlocked look at the entry for `va`; empty if there is no table, none if the segment is a huge page.
+    pub(crate) fn pte_peek(&self, pmd: Paddr, va: Vaddr) -> Result<Option<A::Pte>> {
         let rcu = self.rcu_read_lock();
-        let Some(table) = self.pte_table(pmd)? else { return Ok(A::Pte::EMPTY) };
+        let entry = self.load_entry(pmd)?;
+        if A::huge_pte(entry).is_some() {
+            return Ok(None);
+        }
+        let Some(table) = A::next_table(pmd_level::<A>(), entry) else { return Ok(Some(A::Pte::EMPTY)) };
         rcu.hold(table);
         let at = table.offset(pte_level::<A>().offset(va));
         let pte = self.load_pte(at)?;
         rcu.loaded(at, pte.raw())?;
-        Ok(pte)
+        Ok(Some(pte))
     }
 
     /// Calls `f` with each piece of `start..end` that lies in one segment and has a page table there.
@@ -212,7 +223,12 @@ impl<A: Arch> Kernel<A> {
         self.each_segment(mm, start, end, |pmd, from, to| {
             let mut a = from;
             while a < to {
-                let Some(mut l) = self.pte_map_lock(pmd, Vaddr(a))? else { return Ok(()) };
+                let Some(mut l) = self.pte_map_lock(pmd, Vaddr(a))? else {
+                    if self.zap_or_split(mm, pmd, (a, to))? {
+                        continue;
+                    }
+                    return Ok(());
+                };
                 let mut batch = TlbBatch::default();
                 l.load()?;
                 while a < to && !g.is_full() {
@@ -287,7 +303,11 @@ impl<A: Arch> Kernel<A> {
     /// Gives all present entries of `start..end` the protection of `vma`.
     pub(crate) fn change_protection(&self, mm: &Mm<A>, vma: &Vma, start: u64, end: u64) -> Result<()> {
         self.each_segment(mm, start, end, |pmd, from, to| {
-            let Some(mut l) = self.pte_map_lock(pmd, Vaddr(from))? else { return Ok(()) };
+            let locked = match self.pte_map_lock(pmd, Vaddr(from))? {
+                None if self.split_if_huge(mm, pmd, Vaddr(from))? => self.pte_map_lock(pmd, Vaddr(from))?,
+                l => l,
+            };
+            let Some(mut l) = locked else { return Ok(()) };
             let mut batch = TlbBatch::default();
             for a in (from..to).step_by(1 << A::PAGE_SHIFT) {
                 let old = l.load()?;
@@ -315,7 +335,7 @@ impl<A: Arch> Kernel<A> {
             };
             let piece = |a: u64| (a | (segment - 1)) + 1 - a;
             let n = piece(old + at).min(piece(new + at)).min(len - at);
-            if self.pte_table(from_pmd)?.is_some() {
+            if self.pte_table(from_pmd)?.is_some() || self.split_if_huge(mm, from_pmd, Vaddr(old + at))? {
                 let to_pmd = self.pmd_alloc(mm, Vaddr(new + at))?;
                 self.pte_alloc(mm, to_pmd, Vaddr(new + at))?;
                 self.move_ptes(mm, (from_pmd, old + at), (to_pmd, new + at), n)?;
@@ -383,7 +403,7 @@ impl<A: Arch> Kernel<A> {
     /// empty.
     pub(crate) fn retract_table(&self, mm: &Mm<A>, start: u64, defer: bool) -> Result<bool> {
         let Some(pmd) = self.pmd_offset(mm, Vaddr(start))? else { return Ok(false) };
-        let table = self.with_lock(self.pmd_lock(pmd)?, "pmd lock", || -> Result<Option<Paddr>> {
+        let table = self.with_lock(self.pmd_lock(mm, pmd)?, "pmd lock", || -> Result<Option<Paddr>> {
             let Some(l) = self.pte_map_lock(pmd, Vaddr(start))? else { return Ok(None) };
             let table = l.pte;
             point("pte.load");

@@ -119,6 +119,9 @@ impl<A: Arch> Kernel<A> {
 
     /// Rule 7: the lock of an upper table goes before the grace period, but for one that tables share.
     pub(crate) fn upper_dtor(&self, level: usize, table: Paddr) -> Result<()> {
+        if level == pmd_level::<A>() {
+            self.no_deposits(table)?;
+        }
         if self.pmds(level).is_some() {
             return Ok(());
         }

@@ -85,7 +85,9 @@ fn run<A: Arch>(f: &Free) -> Result<Freed, LabError> {
     scenario.mms.resize(MMS, first);
     scenario.programs.clear();
     scenario.failures.clear();
-    let ram = memory(FREE_PAGES << A::PAGE_SHIFT).map_err(failed)?;
+    // Four huge pages at a time.
+    let huge = if f.geometry.shape().deposits { 4 * f.geometry.shape().pages as u64 } else { 0 };
+    let ram = memory((FREE_PAGES + huge) << A::PAGE_SHIFT).map_err(failed)?;
     let kernel = boot::<A>(
         &ram,
         f.variant,

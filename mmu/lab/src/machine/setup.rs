@@ -41,6 +41,12 @@ pub(super) fn make<A: Arch>(scenario: &Scenario, k: &Arc<Kernel<A>>) -> Result<V
                     SetupKind::Unmap => {
                         mm.munmap(segment::<A>(n).0, A::LEVELS[A::LEVELS.len() - 2].span())?;
                     }
+                    SetupKind::Huge => {
+                        if !mm.huge_map(segment::<A>(n))? {
+                            let what = format!("seg{n} of the set-up cannot be a huge page");
+                            return Err(MmError::Config(what));
+                        }
+                    }
                     kind => {
                         map(&mm, n, kind == SetupKind::MapAnon)?;
                         for p in s.pages.map_or(0..0, |(a, b)| a..b) {

@@ -61,6 +61,9 @@ pub(super) fn check(s: &Scenario) -> Check {
                 );
             }
             place(s, at, &Place { segment: b - 1, pages: step.pages })?;
+            if step.kind == SetupKind::Huge {
+                deposits(s, at, "huge")?;
+            }
         }
     }
     for (p, program) in s.programs.iter().enumerate() {
@@ -111,6 +114,17 @@ fn header(s: &Scenario) -> Check {
         return problem(at, "no mm", "at least one `mm NAME` block");
     }
     Ok(())
+}
+
+/// For what makes huge pages.
+fn deposits(s: &Scenario, at: Location, word: &str) -> Check {
+    match s.geometries.iter().find(|g| !g.shape().deposits) {
+        Some(g) => {
+            let wanted = format!("a geometry whose huge pages are modelled: those of {} are not", g.word());
+            problem(at, word, wanted)
+        }
+        None => Ok(()),
+    }
 }
 
 fn cpu(s: &Scenario, at: Location, cpu: u32) -> Check {
@@ -182,6 +196,9 @@ fn check_program(s: &Scenario, p: usize, program: &Program) -> Check {
         }
         if let Some(x) = &op.place {
             place(s, at, x)?;
+        }
+        if op.verb.maps_huge() {
+            deposits(s, at, op.verb.word())?;
         }
         let small = s.geometries.iter().find(|g| !g.shape().huge);
         if let Some(g) = small.filter(|_| op.verb.needs_huge()) {

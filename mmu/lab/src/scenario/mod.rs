@@ -83,6 +83,17 @@ pub struct Options {
     /// `refill hidden`: neither cross calls nor RCU wait for the miss handler of sparc64, which runs at trap level. By default
     /// (`refill visible`) they do.
     pub refill_hidden: bool,
+    /// `pmd-locks space`: PMD tables have the lock of their space, and tables are deposited with it; by default (`pmd-locks
+    /// split`) both are in the record of the page that the PMD table is in.
+    pub pmd_locks_space: bool,
+}
+
+impl Options {
+    /// What is not as by default, as it is written.
+    fn words(&self) -> Vec<&'static str> {
+        let said = [(self.refill_hidden, "refill hidden"), (self.pmd_locks_space, "pmd-locks space")];
+        said.into_iter().filter(|s| s.0).map(|s| s.1).collect()
+    }
 }
 
 /// An address space and what is done to it before the run.
@@ -112,6 +123,8 @@ pub enum SetupKind {
     MapFile,
     /// The same with anonymous memory.
     MapAnon,
+    /// Makes anonymous segments huge pages.
+    Huge,
     /// Unmaps.
     Unmap,
 }
@@ -246,13 +259,17 @@ impl fmt::Display for Scenario {
         writeln!(f, "cpus     {}", self.cpus)?;
         let rules: Vec<_> = self.forbid.iter().map(u8::to_string).collect();
         writeln!(f, "forbid   {}", if rules.is_empty() { "any".into() } else { rules.join(" ") })?;
-        if self.machine.refill_hidden {
-            writeln!(f, "machine  refill hidden")?;
+        if self.machine != Options::default() {
+            writeln!(f, "machine  {}", self.machine.words().join(" "))?;
         }
         for mm in &self.mms {
             writeln!(f, "\nmm {}", mm.name)?;
             for s in &mm.setup {
-                let verb = if s.kind == SetupKind::Unmap { "unmap" } else { "map" };
+                let verb = match s.kind {
+                    SetupKind::Unmap => "unmap",
+                    SetupKind::Huge => "huge",
+                    SetupKind::MapFile | SetupKind::MapAnon => "map",
+                };
                 write!(f, "  {verb} seg{}", op::span(s.segments))?;
                 if let Some(p) = s.pages {
                     write!(f, ":{}", op::span(p))?;

@@ -228,15 +228,19 @@ impl<'a> Parser<'a> {
                     self.s.geometries.push(g);
                 }
             }
-            "machine" => {
-                w.take("`refill`", ["refill"], |t| (t == "refill").then_some(()))?;
-                self.s.machine.refill_hidden =
-                    w.take("`visible` or `hidden`", ["visible", "hidden"], |t| match t {
-                        "visible" => Some(false),
-                        "hidden" => Some(true),
-                        _ => None,
-                    })?;
-            }
+            "machine" => loop {
+                let keys = ["refill", "pmd-locks"];
+                let key = w.take("`refill` or `pmd-locks`", keys, |t| keys.into_iter().find(|k| *k == t))?;
+                let (other, values) = match key {
+                    "refill" => (&mut self.s.machine.refill_hidden, ["visible", "hidden"]),
+                    _ => (&mut self.s.machine.pmd_locks_space, ["split", "space"]),
+                };
+                let wanted = format!("`{}` or `{}`", values[0], values[1]);
+                *other = w.take(&wanted, values, |t| values.iter().position(|v| *v == t))? == 1;
+                if w.peek().is_none() {
+                    break;
+                }
+            },
             "cpus" => self.s.cpus = w.take("a number of CPUs from 1 to 64", [], |t| t.parse().ok())?,
             _ => {
                 if w.peek() == Some("any") {
@@ -330,16 +334,19 @@ impl<'a> Parser<'a> {
     }
 
     fn setup(&mut self, w: &mut Words<'a>) -> Result<()> {
-        let map = w.take("`map` or `unmap`, or the next block", ["map", "unmap", "cpu"], |t| match t {
-            "map" => Some(true),
-            "unmap" => Some(false),
+        let words = ["map", "unmap", "huge", "cpu"];
+        let what = w.take("`map`, `unmap` or `huge`, or the next block", words, |t| match t {
+            "map" => Some(SetupKind::MapFile),
+            "unmap" => Some(SetupKind::Unmap),
+            "huge" => Some(SetupKind::Huge),
             _ => None,
         })?;
+        let map = what == SetupKind::MapFile;
         let (range, pages) = w.take("segments such as seg0:0..2 or seg0..4:0", [], segments)?;
         let kind = match w.peek() {
             Some("anon") if map => SetupKind::MapAnon,
             Some("file") | None if map => SetupKind::MapFile,
-            None => SetupKind::Unmap,
+            None => what,
             _ if map => return Err(w.error("`file`, `anon` or the end of the line", ["file", "anon"])),
             _ => return Err(w.error("the end of the line", [])),
         };

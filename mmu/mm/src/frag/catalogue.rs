@@ -150,7 +150,13 @@ pub const CATALOGUE: &[Row] = &[
     ),
     sound("s390-66", "S390-66", "Active pages are not used again; landed in 6.6", Selectable),
     sound("s390-67", "S390-67", "one table to a page; landed in 6.7", Selectable),
-    flawed("s390-thp", "S390-THP", "deposited tables linked through their contents", "F-27", Later),
+    flawed(
+        "s390-thp",
+        "S390-THP",
+        "s390-66 with a collapse that leaves readers to RCU, without the lock that makes its deposits safe",
+        "F-27: a table is written to, and used again, inside the grace period",
+        Selectable,
+    ),
     flawed(
         "s390-cat",
         "S390-cat",

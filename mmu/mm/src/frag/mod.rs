@@ -51,6 +51,10 @@ pub trait Frag<A: Arch>: Send + Sync {
     fn guards_halves(&self) -> bool {
         true
     }
+    /// Whether a collapse to a huge page keeps those out who come by the anon_vma (hosted-mm F-27).
+    fn collapse_excludes(&self) -> bool {
+        true
+    }
     /// How PMD tables are made where several share a page; without it each has pages of its own.
     fn pmds(&self) -> Option<&dyn PmdFrag<A>> {
         None
@@ -98,6 +102,13 @@ impl<A: Arch> Kernel<A> {
                 let found =
                     format!("{:#x} is handed out as a table, but its page is none of tables", table.0);
                 return Err(s.broken(13, found, Some(table)));
+            }
+            for at in [table, table.offset(8)] {
+                let entry = A::peek_entry(self, at)?;
+                if entry != A::empty(A::LEVELS.len() - 1) {
+                    let found = format!("a table is handed out with {entry:#x} at {:#x}", at.0);
+                    return Err(s.broken(9, found, Some(table)));
+                }
             }
             s.alloc(table, pte_level::<A>().bytes(), A::LEVELS.len() - 1, mm)?;
         }

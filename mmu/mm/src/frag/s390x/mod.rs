@@ -29,7 +29,8 @@ pub(crate) fn of(scheme: Scheme) -> Option<Box<dyn Frag<S390x>>> {
         "s390-v2+1" => hh(hh::Variant::Plus1),
         "s390-hhtail" => hh(hh::Variant::HhTail),
         "s390-1bit" => hh(hh::Variant::OneBit),
-        "s390-66" => Some(Box::new(v66::V66)),
+        "s390-66" => Some(Box::new(v66::V66 { excludes: true })),
+        "s390-thp" => Some(Box::new(v66::V66 { excludes: false })),
         // Not what other architectures call theirs.
         "s390-67" | "gen-defer" => whole::of(scheme),
         _ => None,

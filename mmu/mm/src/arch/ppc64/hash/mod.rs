@@ -84,7 +84,6 @@ impl<const SHIFT: u32> Arch for Hpt<SHIFT> {
     const FRAGMENT: u64 = 4096;
     // With pages of 64K, huge pages have a word behind the table for each entry.
     const PMD_FRAGMENT: u64 = if SHIFT == 16 { 16 << 10 } else { LEVELS_4K[2].bytes() };
-    const DEPOSIT_LIST: bool = false;
 
     fn table_entry(_level: usize, table: Paddr) -> u64 {
         table.0
