@@ -200,7 +200,7 @@ mod tests {
         m.park(0);
     }
 
-    /// A handler that nobody sees leaves the counter of RCU alone. Seen to fail with the level left unread.
+    /// A handler that nobody sees leaves the counter of RCU alone.
     #[test]
     fn a_hidden_handler_is_no_hosted_code() {
         let m = machine(1);

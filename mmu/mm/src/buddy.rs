@@ -370,8 +370,7 @@ mod tests {
             [Gfp::Nowait, Gfp::Kernel, Gfp::Nowait, Gfp::Nowait].map(&mut try_it),
             [true, true, false, true]
         );
-        // Each plan counts all that it is about, those included that another lets fail. Seen to fail with plans behind the first
-        // one that says no left out.
+        // Each plan counts all that it is about, those included that another lets fail.
         let nth = |n, only| Failures::Nth { n, only };
         b.set_failures(vec![nth(1, None), nth(3, Some(Gfp::Kernel)), nth(2, Some(Gfp::Nowait))]);
         assert_eq!(

@@ -91,7 +91,7 @@ fn run<A: Arch>(scheme: &str, segments: &[usize], locks: PmdLocks, orders: &mut 
     end(&k, &mm);
 }
 
-/// Every sequence of up to six over three segments. Seen to fail with the new node linked in front of the head.
+/// Every sequence of `len` steps over three segments, with either kind of PMD lock.
 fn all<A: Arch>(scheme: &str, len: u32) -> BTreeSet<Vec<usize>> {
     let mut orders = BTreeSet::new();
     for i in 0..3usize.pow(len) {
@@ -166,7 +166,6 @@ fn contents<A: Arch>(scheme: &str) {
     end(&k, &mm);
 }
 
-/// Seen to fail with the copy left out, and with the deposited table of an unmapped huge page kept.
 #[test]
 fn memory_survives_huge_pages() {
     contents::<S390x>("s390-66");
