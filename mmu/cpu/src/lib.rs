@@ -34,6 +34,7 @@ pub use mmu::Translated;
 pub use ppc64::Broadcasts;
 pub use racewalk_walk::Access;
 pub use racewalk_walk::s390x::Fault;
+pub use sparc64::TrapLevel;
 pub use speculative::SpeculativeWalker;
 pub use stats::{CpuStats, TlbStats};
 pub use sun4v::Returned;

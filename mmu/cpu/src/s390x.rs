@@ -20,6 +20,8 @@ impl Cpus<S390x> {
                 asce: Asce(asce),
                 low_address_protection: true,
                 execution_protection: true,
+                // Linux turns enhanced DAT on for its huge pages.
+                edat1: true,
                 ..Controls::default()
             }
         });

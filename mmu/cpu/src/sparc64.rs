@@ -37,14 +37,25 @@ impl KernelMemory for Tables<'_, Sun4u> {
     }
 }
 
+/// How the miss handler looks from other CPUs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TrapLevel {
+    /// Interrupts are off and RCU sees hosted code: cross calls and grace periods wait for the handler.
+    #[default]
+    Visible,
+    /// The CPU looks as it did in the program: it takes cross calls, and it is quiescent.
+    Hidden,
+}
+
 impl Cpus<Sun4u> {
-    /// Translates `va` as [`translate`](Cpus::translate) does; a TLB miss enters the miss handler, with interrupts off and
-    /// as hosted code, and tries again with what it found. What the handler does not find is the mm's. As on the machine, a
+    /// Translates `va` as [`translate`](Cpus::translate) does; a TLB miss enters the miss handler, by default with interrupts
+    /// off and as hosted code, and tries again with what it found. What the handler does not find is the mm's. As on the machine, a
     /// TSB entry with the right tag and an invalid TTE is found again and again.
     pub fn translate_with_misses(
         &self,
         cpu: u32,
         kernel: &Kernel,
+        level: TrapLevel,
         va: Vaddr,
         access: Access,
     ) -> Result<Translated<Leaf>, WalkStop<Fault>> {
@@ -52,6 +63,10 @@ impl Cpus<Sun4u> {
             match self.translate(cpu, va, access) {
                 Err(WalkStop::Fault(Fault { reason: Reason::Miss, .. })) => {}
                 done => return done,
+            }
+            if level == TrapLevel::Hidden {
+                self.miss(cpu, kernel, va, access)?;
+                continue;
             }
             self.irq_off(cpu);
             // A miss of hosted code that accesses user memory is hosted code already.
@@ -75,13 +90,14 @@ impl Cpus<Sun4u> {
     pub fn user_piece_with_misses<R>(
         &self,
         kernel: &Kernel,
+        level: TrapLevel,
         va: Vaddr,
         access: Access,
         f: impl FnOnce(Paddr) -> R,
     ) -> Result<R, WalkStop<Fault>> {
         let cpu = this_cpu();
         assert_ne!(cpu, NO_CPU, "a user access by a task that holds no CPU");
-        self.bracket(cpu, || self.translate_with_misses(cpu, kernel, va, access).map(|t| f(t.paddr)))
+        self.bracket(cpu, || self.translate_with_misses(cpu, kernel, level, va, access).map(|t| f(t.paddr)))
     }
 
     /// What those wait for who find the TSB entry at `tag` locked.
@@ -179,15 +195,28 @@ mod tests {
         set_this_cpu(0);
         let _ = m.unpark(0);
         let before = m.rcu_counter(0).load(std::sync::atomic::Ordering::SeqCst);
-        let t = m.translate_with_misses(0, &KERNEL, VA, Access::Load).unwrap();
+        let t = m.translate_with_misses(0, &KERNEL, TrapLevel::Visible, VA, Access::Load).unwrap();
         assert_eq!(t.paddr, Paddr(FRAME));
         assert_eq!(m.rcu_counter(0).load(std::sync::atomic::Ordering::SeqCst), before + 2);
         assert_eq!(m.ram.load_u64(tsb_entry()).unwrap(), VA.0 >> 22);
         let steps = m.stats(0).steps.get();
-        m.translate_with_misses(0, &KERNEL, VA, Access::Load).unwrap();
+        m.translate_with_misses(0, &KERNEL, TrapLevel::Visible, VA, Access::Load).unwrap();
         assert_eq!(m.stats(0).steps.get(), steps, "the TLB has it");
-        let f = m.translate_with_misses(0, &KERNEL, Vaddr(0x2000), Access::Store);
+        let f = m.translate_with_misses(0, &KERNEL, TrapLevel::Visible, Vaddr(0x2000), Access::Store);
         assert!(matches!(f, Err(WalkStop::Fault(Fault { reason: Reason::Miss, .. }))));
+        m.park(0);
+    }
+
+    /// A handler that nobody sees leaves the counter of RCU alone.
+    #[test]
+    fn a_hidden_handler_is_no_hosted_code() {
+        let m = machine(1);
+        set_this_cpu(0);
+        let _ = m.unpark(0);
+        let count = || m.rcu_counter(0).load(std::sync::atomic::Ordering::SeqCst);
+        let before = count();
+        m.translate_with_misses(0, &KERNEL, TrapLevel::Hidden, VA, Access::Load).unwrap();
+        assert_eq!(count(), before);
         m.park(0);
     }
 
@@ -222,7 +251,7 @@ mod tests {
                 set_this_cpu(1);
                 let _ = b.unpark(1);
                 for _ in 0..4 {
-                    if let Ok(t) = b.translate_with_misses(1, &kernel, VA, Access::Load) {
+                    if let Ok(t) = b.translate_with_misses(1, &kernel, TrapLevel::Visible, VA, Access::Load) {
                         racewalk_sched::point("use");
                         seen.set(seen.get() | (b.ram.load_u64(t.paddr).unwrap() == 0xdead));
                     }

@@ -15,8 +15,8 @@ macro_rules! race {
 
 race! {
     "f-01" "f-02" "f-03a" "f-03b" "f-04" "f-05" "f-06" "f-06-late" "f-07" "f-08" "f-08-half" "f-08-reuse" "f-13"
-    "f-13-munmap" "f-21" "f-22" "f-24" "f-25" "f-26" "f-29" "gup" "pae" "pmdfrag" "pom" "ptl-life" "recheck" "sparc-gup"
-    "sparc-refill" "tso-tsb"
+    "f-13-munmap" "f-21" "f-22" "f-24" "f-25" "f-26" "f-27" "f-29" "gup" "huge" "huge-space" "pae" "pmdfrag" "pom" "ptl-life" "recheck" "sparc-gup"
+    "sparc-refill" "sparc-refill-hidden" "tso-tsb"
 }
 
 /// The text of the matrix.

@@ -29,10 +29,15 @@ const MIX: &[(Verb, u64)] = &[
     (Verb::GetPage, 1),
     (Verb::RcuBarrier, 1),
     (Verb::Switch, 2),
+    (Verb::HugeMap, 2),
+    (Verb::Split, 1),
+    (Verb::ReadAnon, 2),
 ];
 
-/// Segments that a workload uses.
+/// Segments of files that a workload uses.
 const SEGMENTS: u32 = 4;
+/// Segments of anonymous memory behind them, where huge pages are modelled.
+const ANON: u32 = 2;
 
 /// The workload of a seed: two to `cpus` CPUs, one or two mms, some walkers, now and then allocations that fail.
 pub fn scenario(seed: u64, geometry: Geometry, cpus: u32) -> Scenario {
@@ -45,6 +50,7 @@ pub fn scenario(seed: u64, geometry: Geometry, cpus: u32) -> Scenario {
         geometries: vec![geometry],
         cpus: 2 + rng.below(cpus.max(2) as u64 - 1) as u32,
         forbid: Vec::new(),
+        machine: Default::default(),
         mms: (0..mms).map(|m| mm(&mut rng, m, geometry)).collect(),
         programs: Vec::new(),
         walkers: Vec::new(),
@@ -66,6 +72,10 @@ pub fn scenario(seed: u64, geometry: Geometry, cpus: u32) -> Scenario {
         let n = 1 + rng.below(2) as u32;
         s.failures.push(Failure { kind: AllocKind::Nowait, which: Which::Every(n) });
     }
+    if rng.below(8) == 0 {
+        let n = 1 + rng.below(8) as u32;
+        s.failures.push(Failure { kind: AllocKind::Kernel, which: Which::Nth(n) });
+    }
     s
 }
 
@@ -86,6 +96,12 @@ fn mm(rng: &mut Rng, n: usize, geometry: Geometry) -> Mm {
                 0 => Setup { pages: None, ..map(seg, seg + 1, 1) },
                 _ => map(seg, seg + 1, pages),
             });
+        }
+    }
+    if shape.deposits {
+        for seg in SEGMENTS..SEGMENTS + ANON {
+            let pages = (rng.below(2) == 0).then_some((0, 1));
+            setup.push(Setup { kind: SetupKind::MapAnon, segments: (seg, seg + 1), pages });
         }
     }
     Mm { name: ["A", "B"][n].into(), setup }
@@ -113,11 +129,28 @@ pub(crate) fn operation(rng: &mut Rng, loaded: usize, mms: usize, geometry: Geom
         return None;
     }
     let mm = if verb.needs_loaded() { loaded } else { rng.below(mms as u64) as usize };
+    if (verb.maps_huge() || verb == Verb::ReadAnon) && !geometry.shape().deposits {
+        return None;
+    }
     let segment = Place { segment: rng.below(SEGMENTS as u64) as u32, pages: None };
+    // What is no affair of files may be about the anonymous segments.
+    let either = matches!(verb, Verb::Touch | Verb::Unmap | Verb::Gup | Verb::Walk | Verb::Madvise);
+    let anon = verb.maps_huge()
+        || verb == Verb::ReadAnon
+        || either && geometry.shape().deposits && rng.below(4) == 0;
+    let on = |mut p: Place, rng: &mut Rng| {
+        if anon {
+            p.segment = SEGMENTS + rng.below(ANON as u64) as u32;
+        }
+        p
+    };
     let place = match verb {
-        Verb::Touch | Verb::Read | Verb::Lock | Verb::Gup | Verb::Walk => Some(pages(rng)),
+        Verb::ReadAnon | Verb::Touch | Verb::Read | Verb::Lock | Verb::Gup | Verb::Walk => {
+            let p = pages(rng);
+            Some(on(p, rng))
+        }
         Verb::Switch | Verb::RcuBarrier => None,
-        _ => Some(segment),
+        _ => Some(on(segment, rng)),
     };
     let with = (verb.on_mm() || verb == Verb::Switch).then_some(mm);
     Some(Op { verb, mm: with, place, store: verb == Verb::Touch && rng.below(2) == 0 })
@@ -276,7 +309,9 @@ mod tests {
             }
             for (v, _) in MIX {
                 assert!(
-                    seen.contains(v) || v.needs_huge() && !g.shape().huge,
+                    seen.contains(v)
+                        || v.needs_huge() && !g.shape().huge
+                        || !g.shape().deposits && (v.maps_huge() || *v == Verb::ReadAnon),
                     "{} on {}",
                     v.word(),
                     g.word()

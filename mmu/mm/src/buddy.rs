@@ -1,4 +1,4 @@
-//! The frame allocator: buddy lists of orders 0 to 10, per-CPU lists of single pages, failure injection.
+//! The frame allocator: buddy lists of orders 0 to 12, per-CPU lists of single pages, failure injection.
 
 use crate::error::{MmError, Result};
 use crate::page::{FrameKind, KINDS, Pages};
@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The largest order: blocks of 2^10 frames.
-pub const MAX_ORDER: u32 = 10;
+/// The largest order: blocks of 2^12 frames, which a huge page of 16 MiB takes.
+pub const MAX_ORDER: u32 = 12;
 const PCP_BATCH: usize = 8;
 const PCP_HIGH: usize = 32;
 
@@ -66,6 +66,7 @@ pub enum Failures {
     Beyond(Vec<(FrameKind, u64)>),
 }
 
+/// A plan on its way.
 #[derive(Debug)]
 struct Injector {
     plan: Failures,
@@ -74,6 +75,11 @@ struct Injector {
 }
 
 impl Injector {
+    fn new(plan: Failures) -> Injector {
+        let seed = if let Failures::Chance { seed, .. } = plan { seed } else { 0 };
+        Injector { plan, count: 0, rng: Rng(seed) }
+    }
+
     fn fails(&mut self, gfp: Gfp, kind: FrameKind, in_use: u64) -> bool {
         let only = match &self.plan {
             Failures::None => return false,
@@ -141,7 +147,8 @@ pub(crate) struct Buddy {
     free: Mutex<FreeLists>,
     // One list a CPU; the last one is for tasks that hold no CPU.
     pcp: Box<[Mutex<Vec<u64>>]>,
-    injector: Mutex<Injector>,
+    /// An allocation that one of them is against fails.
+    injectors: Mutex<Vec<Injector>>,
     in_use: [AtomicI64; KINDS],
     /// End of the frames that were ever handed out.
     high: AtomicU64,
@@ -157,16 +164,21 @@ impl Buddy {
         Buddy {
             free: Mutex::new(lists),
             pcp: (0..=cpus).map(|_| Mutex::new(Vec::new())).collect(),
-            injector: Mutex::new(Injector { plan: Failures::None, count: 0, rng: Rng(0) }),
+            injectors: Mutex::default(),
             in_use: Default::default(),
             high: AtomicU64::new(0),
             page_order,
         }
     }
 
-    pub(crate) fn set_failures(&self, plan: Failures) {
-        let seed = if let Failures::Chance { seed, .. } = plan { seed } else { 0 };
-        *locked(&self.injector) = Injector { plan, count: 0, rng: Rng(seed) };
+    pub(crate) fn set_failures(&self, plans: Vec<Failures>) {
+        *locked(&self.injectors) = plans.into_iter().map(Injector::new).collect();
+    }
+
+    /// Whether an allocation is to fail. Each plan counts it, whatever the others say.
+    fn fails(&self, gfp: Gfp, kind: FrameKind) -> bool {
+        let in_use = self.in_use(kind);
+        locked(&self.injectors).iter_mut().fold(false, |fails, i| i.fails(gfp, kind, in_use) | fails)
     }
 
     fn local(&self) -> &Mutex<Vec<u64>> {
@@ -212,8 +224,7 @@ impl Buddy {
         kind: FrameKind,
         what: &'static str,
     ) -> Result<Pfn> {
-        let fails = locked(&self.injector).fails(gfp, kind, self.in_use(kind));
-        let block = if fails { None } else { self.take(order + self.page_order) };
+        let block = if self.fails(gfp, kind) { None } else { self.take(order + self.page_order) };
         let Some(block) = block else {
             stats.alloc_failures.bump();
             return Err(MmError::NoMemory { order, what });
@@ -270,7 +281,7 @@ impl Buddy {
 pub(crate) struct Saved {
     free: FreeLists,
     pcp: Vec<Vec<u64>>,
-    plan: Failures,
+    plans: Vec<Failures>,
     in_use: [i64; KINDS],
 }
 
@@ -280,7 +291,7 @@ impl Buddy {
         Saved {
             free: locked(&self.free).clone(),
             pcp: self.pcp.iter().map(|p| locked(p).clone()).collect(),
-            plan: locked(&self.injector).plan.clone(),
+            plans: locked(&self.injectors).iter().map(|i| i.plan.clone()).collect(),
             in_use: std::array::from_fn(|i| self.in_use[i].load(SeqCst)),
         }
     }
@@ -288,7 +299,7 @@ impl Buddy {
     pub(crate) fn restore(&self, saved: &Saved) {
         locked(&self.free).clone_from(&saved.free);
         self.pcp.iter().zip(&saved.pcp).for_each(|(p, was)| locked(p).clone_from(was));
-        self.set_failures(saved.plan.clone());
+        self.set_failures(saved.plans.clone());
         self.in_use.iter().zip(saved.in_use).for_each(|(n, was)| n.store(was, SeqCst));
     }
 }
@@ -354,15 +365,22 @@ mod tests {
         let stats = Stats::default();
         let b = Buddy::new(256, 4096, 0, 1);
         let mut try_it = |gfp| b.alloc(&pages, &stats, 0, gfp, FrameKind::Anon, "test").is_ok();
-        b.set_failures(Failures::Nth { n: 2, only: Some(Gfp::Nowait) });
+        b.set_failures(vec![Failures::Nth { n: 2, only: Some(Gfp::Nowait) }]);
         assert_eq!(
             [Gfp::Nowait, Gfp::Kernel, Gfp::Nowait, Gfp::Nowait].map(&mut try_it),
             [true, true, false, true]
         );
-        b.set_failures(Failures::Chance { num: 1, den: 2, seed: 1, only: None });
+        // Each plan counts all that it is about, those included that another lets fail.
+        let nth = |n, only| Failures::Nth { n, only };
+        b.set_failures(vec![nth(1, None), nth(3, Some(Gfp::Kernel)), nth(2, Some(Gfp::Nowait))]);
+        assert_eq!(
+            [Gfp::Kernel, Gfp::Nowait, Gfp::Kernel, Gfp::Nowait, Gfp::Kernel, Gfp::Kernel].map(&mut try_it),
+            [false, true, true, false, false, true]
+        );
+        b.set_failures(vec![Failures::Chance { num: 1, den: 2, seed: 1, only: None }]);
         let n = (0..200).filter(|_| try_it(Gfp::Kernel)).count();
         assert!((60..140).contains(&n));
-        b.set_failures(Failures::None);
+        b.set_failures(vec![Failures::None]);
         assert!(try_it(Gfp::Kernel));
     }
 }

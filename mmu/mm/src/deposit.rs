@@ -1,106 +1,83 @@
-//! Page tables kept for a later split: `pgtable_trans_huge_deposit` and `_withdraw` (hosted-mm B.5), and the references
-//! that others take to pages of tables (F-22).
+//! Page tables kept for a later split: `pgtable_trans_huge_deposit` and `_withdraw` (hosted-mm B.5). The list runs through the
+//! first two doublewords of the tables; its head is in the record of the page that the PMD table is in, or, where PMD locks
+//! are not split, in the space. Everything here is done under the PMD lock.
 
 use crate::arch::Arch;
-use crate::error::{Errno, MmError, Result};
+use crate::error::{Result, broken};
+use crate::kernel::Kernel;
 use crate::layout;
-use crate::mm::Mm;
-use crate::page::{FrameKind, flag, word};
+use crate::mm::{Mm, mmw};
+use crate::mutant::Step;
+use crate::page::{Pages, word};
 use crate::pgtable::pmd_level;
-use racewalk_ram::{Kva, Paddr, Pfn, Vaddr};
-use racewalk_sched::{point, tso};
+use racewalk_ram::{Kva, Paddr, Pfn};
 use std::sync::atomic::Ordering::SeqCst;
 
-impl<A: Arch> Mm<A> {
-    /// Makes a table and deposits it with the PMD table of `va`: the list runs through the first two doublewords of the
-    /// tables; its head is the PMD page's `pmd_huge_pte`.
-    pub fn deposit_table(&self, va: Vaddr) -> Result<()> {
-        if !A::DEPOSIT_LIST {
-            // Linux keeps a slot for it behind the PMD there, and HPTE slots in the table.
-            let what = format!("deposited tables on {}", A::NAME);
-            return Err(MmError::NotModelled { what, errno: Errno::ENOSYS });
+impl<A: Arch> Kernel<A> {
+    /// Where the head of the list is that a PMD entry's table is deposited on.
+    pub(crate) fn deposit_head(&self, mm: &Mm<A>, pmd: Paddr) -> Result<Kva> {
+        Ok(match self.config.pmd_locks {
+            crate::PmdLocks::Split => Kva(Pages::lru(self.pmd_page(pmd)?).0 + 8),
+            crate::PmdLocks::Space => Kva(mm.kva().0 + mmw::PMD_HUGE_PTE as u64 * 8),
+        })
+    }
+
+    /// The page that the table of a PMD entry is in.
+    pub(crate) fn pmd_page(&self, pmd: Paddr) -> Result<Pfn> {
+        self.kmem.pages.at(Paddr(pmd.0 & !(A::LEVELS[pmd_level::<A>()].bytes() - 1)))
+    }
+
+    /// `pgtable_trans_huge_deposit`: the new node is linked behind the one that the head names, and the head names it.
+    pub(crate) fn deposit(&self, mm: &Mm<A>, pmd: Paddr, table: Paddr) -> Result<()> {
+        let (head, node) = (self.deposit_head(mm, pmd)?, layout::direct(table));
+        if let Some(s) = self.sanitizer() {
+            s.deposit(table, head)?;
         }
-        let _space = self.mmap_read();
-        let k = self.kernel();
-        k.note((|| {
-            let pmd = k.pmd_alloc(self, va)?;
-            let table = k.pte_table_alloc(self.kva())?;
-            k.with_pmd_lock(pmd, |page| {
-                let head = k.kmem.pages.word(page, word::LRU_PREV)?;
-                let node = layout::direct(table);
-                match head.load(SeqCst) {
-                    0 => k.kmem.list_init(node)?,
-                    old => {
-                        k.kmem.list_init(node)?;
-                        k.kmem.list_add(node, Kva(old))?;
-                    }
-                }
-                tso::fence();
-                head.store(node.0, SeqCst);
-                Ok(())
-            })
-        })())
-    }
-
-    /// Takes a deposited table back and frees it; false if there is none.
-    pub fn withdraw_table(&self, va: Vaddr) -> Result<bool> {
-        let _space = self.mmap_read();
-        let k = self.kernel();
-        k.note((|| {
-            let Some(pmd) = k.pmd_offset(self, va)? else { return Ok(false) };
-            let taken = k.with_pmd_lock(pmd, |page| {
-                let head = k.kmem.pages.word(page, word::LRU_PREV)?;
-                let node = Kva(head.load(SeqCst));
-                if node.0 == 0 {
-                    return Ok(None);
-                }
-                let next = Kva(k.kmem.load(node, "a deposited table")?);
-                if next == node {
-                    tso::fence();
-                    head.store(0, SeqCst);
-                } else {
-                    tso::fence();
-                    head.store(next.0, SeqCst);
-                    k.kmem.list_del_init(node)?;
-                }
-                for i in 0..2 {
-                    k.kmem.store(Kva(node.0 + 8 * i), A::empty(pmd_level::<A>() + 1), "a page table")?;
-                }
-                Ok(Some(Paddr(node.0)))
-            })?;
-            let Some(table) = taken else { return Ok(false) };
-            k.pte_table_free(self.kva(), table)?;
-            Ok(true)
-        })())
-    }
-
-    /// A reference to the page that was last allocated for tables, as a walk over physical memory takes it: whether it is
-    /// hooked already or not, unless the page has no reference.
-    pub fn get_table_page(&self) -> Result<Option<Pfn>> {
-        let k = self.kernel();
-        point("page.get_unless_zero");
-        let page = Pfn(k.last_table_page.load(SeqCst));
-        if page.0 == 0 || k.kmem.pages.kind(page)? != FrameKind::PteTables {
-            return Ok(None);
+        let first = self.kmem.load(head, "pmd_huge_pte")?;
+        self.kmem.list_init(node)?;
+        if first != 0 {
+            self.kmem.list_add(node, Kva(first))?;
         }
-        k.note(k.kmem.pages.try_get_page(page)).map(|got| got.then_some(page))
+        self.kmem.store(head, node.0, "pmd_huge_pte")
     }
 
-    /// Drops it. Whoever drops the last one frees the page.
-    pub fn put_table_page(&self, page: Pfn) -> Result<()> {
-        let k = self.kernel();
-        k.note((|| {
-            point("page.put");
-            if k.kmem.pages.put_testzero(page)? {
-                if k.kmem.pages.flags(page)? & flag::TABLE == 0 {
-                    // Its tables are gone: we were the last user.
-                    return k.free(page, 0);
-                }
-                let found =
-                    format!("the last reference to page {:#x} of tables is a stranger's", page.paddr().0);
-                return k.broken_about(7, found, page.paddr());
+    /// `pgtable_trans_huge_withdraw`: the node that the head names; then it names the one behind. Both words that linked it
+    /// are empty entries again.
+    pub(crate) fn withdraw(&self, mm: &Mm<A>, pmd: Paddr) -> Result<Paddr> {
+        let head = self.deposit_head(mm, pmd)?;
+        let node = Kva(self.kmem.load(head, "pmd_huge_pte")?);
+        if node.0 == 0 {
+            return self.broken_about(15, "a table is withdrawn where none is deposited".into(), pmd);
+        }
+        let table = match layout::place(node, self.kmem.pages.frames(), "a deposited table")? {
+            layout::Place::Direct(at) => at,
+            _ => return broken(15, format!("{node:?} is deposited, which is no table")),
+        };
+        let next = Kva(self.kmem.load(node, "a deposited table")?);
+        self.kmem.list_del_init(node)?;
+        self.kmem.store(head, if next == node { 0 } else { next.0 }, "pmd_huge_pte")?;
+        if self.takes(Step::WithdrawClear) {
+            for i in 0..2 {
+                let empty = A::empty(pmd_level::<A>() + 1);
+                self.kmem.store(Kva(node.0 + 8 * i), empty, "a page table")?;
             }
-            Ok(())
-        })())
+        }
+        if let Some(s) = self.sanitizer() {
+            s.withdraw(table, head)?;
+        }
+        Ok(table)
+    }
+
+    /// Before the page of a PMD table is freed: nothing may be deposited with it (invariant 15).
+    pub(crate) fn no_deposits(&self, table: Paddr) -> Result<()> {
+        if A::DEPOSITS && self.config.pmd_locks == crate::PmdLocks::Split {
+            let page = self.kmem.pages.at(table)?;
+            let left = self.kmem.pages.word(page, word::LRU_PREV)?.load(SeqCst);
+            if left != 0 {
+                let found = format!("the page of PMD table {:#x} is freed with deposited tables", table.0);
+                return self.broken_about(15, found, table);
+            }
+        }
+        Ok(())
     }
 }

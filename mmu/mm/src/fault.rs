@@ -139,7 +139,11 @@ impl<A: Arch> Mm<A> {
         let write = need == Need::Write;
         let at = Vaddr(va);
         let pmd = k.pmd_alloc(self, at)?;
-        let pte = k.pte_peek(pmd, at)?;
+        let Some(pte) = k.pte_peek(pmd, at)? else {
+            // A huge page allows whatever its mapping does.
+            k.stats.faults_spurious.bump();
+            return Ok(Step::Done);
+        };
         if !pte.none() {
             return self.present_fault(vma, pmd, at, pte, write).map(|()| Step::Done);
         }

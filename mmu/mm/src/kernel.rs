@@ -13,7 +13,7 @@ use crate::page::FrameKind;
 use crate::rcu::Rcu;
 use crate::sanitizer::{self, Format, Sanitizer};
 use racewalk_cpu::Cpus;
-use racewalk_cpu::{CpuEvent, Sink};
+use racewalk_cpu::{CpuEvent, Sink, TrapLevel};
 use racewalk_ram::{PAGE_SIZE, Pfn, Ram};
 use racewalk_sched::{Mutex, tso};
 use std::ops::Deref;
@@ -44,6 +44,16 @@ pub enum Unhook {
     Idte,
 }
 
+/// Where the lock of PMD tables is, and the head of the list of tables deposited with them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum PmdLocks {
+    /// In the record of the page that the table is in (`USE_SPLIT_PMD_PTLOCKS`).
+    #[default]
+    Split,
+    /// In the space: `page_table_lock`.
+    Space,
+}
+
 /// How the kernel is set up.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -71,6 +81,10 @@ pub struct Config {
     pub measure: Measure,
     /// A step that the mm leaves out.
     pub without: Option<Step>,
+    /// Whose locks PMD tables have.
+    pub pmd_locks: PmdLocks,
+    /// sparc64: whether cross calls and RCU see the handler of TLB misses.
+    pub trap_level: TrapLevel,
 }
 
 impl Default for Config {
@@ -87,6 +101,8 @@ impl Default for Config {
             sanitize: None,
             measure: Measure::Off,
             without: None,
+            pmd_locks: PmdLocks::default(),
+            trap_level: TrapLevel::default(),
         }
     }
 }

@@ -37,6 +37,7 @@ pub mod page;
 mod pgtable;
 mod proc;
 mod rcu;
+mod refs;
 mod retract;
 mod rmap;
 pub mod sanitizer;
@@ -46,8 +47,10 @@ pub mod stats;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod thp;
 pub mod tlb_batch;
 mod uaccess;
+mod upper;
 pub mod vma;
 
 pub use buddy::{Failures, Gfp, MAX_ORDER};
@@ -56,7 +59,7 @@ pub use fault::{Signal, signo};
 pub use file::{Backing, Bytes, FileObject};
 pub use frag::Scheme;
 pub use hold::{Held, Holds, Measure};
-pub use kernel::{Config, GatherMode, Kernel, Ledger, MAX_CPUS, Unhook};
+pub use kernel::{Config, GatherMode, Kernel, Ledger, MAX_CPUS, PmdLocks, Unhook};
 pub use memory::Memory;
 pub use mm::{Mm, MmCounters};
 pub use mmap::{madv, mremap};

@@ -71,6 +71,12 @@ impl<A: Arch> Mm<A> {
         self.kernel().note(r).map(Option::flatten)
     }
 
+    /// The same by the anon_vma of anonymous memory.
+    pub fn read_anon_entries(&self, va: Vaddr, entries: u64) -> Result<Option<u64>> {
+        let r = self.by_anon(va, || self.read_entries_unlocked(va, entries));
+        self.kernel().note(r).map(Option::flatten)
+    }
+
     fn read_entries_unlocked(&self, va: Vaddr, entries: u64) -> Result<Option<u64>> {
         let k = self.kernel();
         let Some(pmd) = k.pmd_offset(self, va)? else { return Ok(None) };

@@ -89,7 +89,12 @@ impl Memory {
     }
     /// Makes allocations fail from now on.
     pub fn set_failures(&self, plan: Failures) {
-        self.buddy.set_failures(plan);
+        self.set_failure_plans(vec![plan]);
+    }
+    /// The same by several plans at once: an allocation that one of them is against fails, and each counts all that it is
+    /// about.
+    pub fn set_failure_plans(&self, plans: Vec<Failures>) {
+        self.buddy.set_failures(plans);
     }
     /// Bytes of a page.
     pub fn page_size(&self) -> u64 {

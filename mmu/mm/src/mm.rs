@@ -44,6 +44,10 @@ pub(crate) mod mmw {
     pub(crate) const SCHEME: usize = 20;
     /// The cursor of a fragment allocator (`context.pte_frag`).
     pub(crate) const FRAG_CURSOR: usize = 21;
+    /// The same for PMD tables (`context.pmd_frag`).
+    pub(crate) const PMD_FRAG_CURSOR: usize = 22;
+    /// `mm->pmd_huge_pte`: deposited tables, where PMD locks are not split.
+    pub(crate) const PMD_HUGE_PTE: usize = 23;
 }
 
 /// What `mmap_lock` guards.
@@ -65,6 +69,8 @@ pub struct Mm<A: Arch = S390x> {
     pub(crate) space: RwLock<Space>,
     /// `i_mmap` locks of the mapped objects, as one, and what is linked to them.
     linked: RwLock<Linked>,
+    /// `anon_vma` locks, as one, and what is linked to them.
+    anon: RwLock<Linked>,
     exited: AtomicBool,
     dropped: AtomicBool,
 }
@@ -114,6 +120,7 @@ impl<A: Arch> Kernel<A> {
             context,
             space: RwLock::new(space),
             linked: RwLock::new(Linked::default()),
+            anon: RwLock::new(Linked::default()),
             exited: AtomicBool::new(false),
             dropped: AtomicBool::new(false),
         }))
@@ -180,6 +187,14 @@ impl<A: Arch> Mm<A> {
     /// `i_mmap_lock_write`.
     pub(crate) fn i_mmap_write(&self) -> WriteGuard<'_, Linked> {
         self.kernel.sleeping(|| self.linked.write("i_mmap"))
+    }
+    /// `anon_vma_lock_read`.
+    pub(crate) fn anon_read(&self) -> ReadGuard<'_, Linked> {
+        self.kernel.sleeping(|| self.anon.read("anon_vma"))
+    }
+    /// `anon_vma_lock_write`.
+    pub(crate) fn anon_write(&self) -> WriteGuard<'_, Linked> {
+        self.kernel.sleeping(|| self.anon.write("anon_vma"))
     }
     /// Its top table.
     pub(crate) fn pgd(&self) -> Paddr {
@@ -272,6 +287,7 @@ impl<A: Arch> Mm<A> {
             context: self.context.clone(),
             space: RwLock::new(Space { vmas: VmaTree::default(), mmap_base: 0, start_brk: 0, brk: 0 }),
             linked: RwLock::new(Linked::default()),
+            anon: RwLock::new(Linked::default()),
             exited: AtomicBool::new(false),
             dropped: AtomicBool::new(false),
         })

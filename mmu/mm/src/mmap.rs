@@ -260,7 +260,8 @@ impl<A: Arch> Mm<A> {
         }
         // From here on nobody finds these tables by the objects that were mapped (hosted-mm C.7).
         let (Some(first), Some(last)) = (vmas.first(), vmas.last()) else { return Ok(()) };
-        self.unlink(first.start, last.end);
+        let anon = vmas.iter().any(|v| matches!(v.contents, Contents::Anonymous));
+        self.unlink(first.start, last.end, anon);
         if exit && let Some(s) = k.sanitizer() {
             s.state().exit(self.kva());
         }
@@ -655,7 +656,9 @@ impl<A: Arch> Mm<A> {
             .step_by(Self::PAGE as usize)
             .map(|a| {
                 let pmd = self.kernel().pmd_offset(self, Vaddr(a))?;
-                pmd.map_or(Ok(false), |p| Ok(self.kernel().pte_peek(p, Vaddr(a))?.present()))
+                pmd.map_or(Ok(false), |p| {
+                    Ok(self.kernel().pte_peek(p, Vaddr(a))?.is_none_or(|pte| pte.present()))
+                })
             })
             .collect()
     }

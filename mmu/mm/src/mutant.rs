@@ -67,6 +67,18 @@ pub enum Step {
     FragRest,
     /// Tables of a page of their own: the grace period of `pte_free_defer`.
     DeferGrace,
+    /// Power, PMD tables: the fragments of a fresh page are counted beforehand.
+    PmdFragCount,
+    /// Power, `pmd_frag_destroy`: the fragments that were never handed out are given back.
+    PmdFragRest,
+    /// A collapse: `anon_vma` for writing.
+    CollapseRmap,
+    /// A collapse: the cross call behind the flush (`tlb_remove_table_sync_one`).
+    CollapseIpi,
+    /// Unmapping a huge page: its deposited table is withdrawn.
+    ZapWithdraw,
+    /// `pgtable_trans_huge_withdraw`: the words that linked the table are emptied.
+    WithdrawClear,
     /// sparc64, `flush_tsb_user`: `mm->context.lock`, whose atomic operation comes between the store of the PTE and the look
     /// at the TSB.
     TsbLock,
@@ -125,6 +137,12 @@ pub const MUTANTS: &[Row] = &[
     row(Step::CursorLock, "cursor-lock", &["ppc-frag", "ppc-66-fixed"]),
     row(Step::FragRest, "frag-rest", &["ppc-frag", "ppc-66-fixed"]),
     row(Step::DeferGrace, "defer-grace", &["s390-67", "gen-defer"]),
+    row(Step::PmdFragCount, "pmd-frag-count", &["ppc-pmdfrag"]),
+    row(Step::PmdFragRest, "pmd-frag-rest", &["ppc-pmdfrag"]),
+    row(Step::CollapseRmap, "collapse-rmap", &["s390-66", "ppc-66-fixed", "sparc-conv"]),
+    row(Step::CollapseIpi, "collapse-ipi", &["s390-66", "ppc-66-fixed"]),
+    row(Step::ZapWithdraw, "zap-withdraw", &["s390-66", "ppc-66-fixed", "sparc-conv"]),
+    row(Step::WithdrawClear, "withdraw-clear", &["s390-66"]),
     buffered(Step::TsbLock, "tsb-lock", &["sparc-conv", "sparc-rcu"]),
 ];
 

@@ -169,6 +169,21 @@ impl Pages {
         Ok(())
     }
 
+    /// A block of 2^`order` pages in use becomes pages.
+    pub(crate) fn split(&self, pfn: Pfn, order: u32) -> Result<()> {
+        let owner = self.word(pfn, word::OWNER)?;
+        let old = owner.load(SeqCst);
+        let (kind, page) = (FrameKind::from_word(old), self.page_order as u64);
+        if old >> 8 & 0xff != order as u64 + page {
+            return broken(5, format!("frame {pfn:?} ({kind:?}) is split as a block of order {order}"));
+        }
+        owner.store(old & !0xff00 | page << 8, SeqCst);
+        for i in 1..1 << order {
+            self.prepare(Pfn(pfn.0 + (i << page)), self.page_order, kind)?;
+        }
+        Ok(())
+    }
+
     /// Marks the block free; fails if it is free already (invariant 5). Returns what it was.
     pub(crate) fn retire(&self, pfn: Pfn, order: u32) -> Result<FrameKind> {
         let owner = self.word(pfn, word::OWNER)?;

@@ -40,21 +40,31 @@ impl Linked {
 }
 
 impl<A: Arch> Mm<A> {
-    /// `vma_link` of a mapping of an object.
+    /// `vma_link`: to the object, or the anon_vma.
     pub(crate) fn link(&self, vma: &Vma) {
-        if matches!(vma.contents, Contents::Object { .. }) {
-            self.i_mmap_write().insert(vma.start, vma.end);
+        match vma.contents {
+            Contents::Object { .. } => self.i_mmap_write().insert(vma.start, vma.end),
+            Contents::Anonymous => self.anon_write().insert(vma.start, vma.end),
         }
     }
 
     /// `unlink_file_vma`: waits for walkers that came by the object, and lets no new ones in.
-    pub(crate) fn unlink(&self, start: u64, end: u64) {
+    pub(crate) fn unlink(&self, start: u64, end: u64, anon: bool) {
         self.i_mmap_write().remove(start, end);
+        if anon {
+            self.anon_write().remove(start, end);
+        }
     }
 
     /// Runs `f` as a walk along an object's mappings does: with `i_mmap` held for reading, if `va` is linked.
     pub(crate) fn by_object<R>(&self, va: Vaddr, f: impl FnOnce() -> Result<R>) -> Result<Option<R>> {
         let linked = self.i_mmap_read();
+        if linked.contains(va.0) { f().map(Some) } else { Ok(None) }
+    }
+
+    /// Runs `f` as a walk along an anonymous page's mappings does: with the `anon_vma` lock held for reading, if `va` is linked.
+    pub(crate) fn by_anon<R>(&self, va: Vaddr, f: impl FnOnce() -> Result<R>) -> Result<Option<R>> {
+        let linked = self.anon_read();
         if linked.contains(va.0) { f().map(Some) } else { Ok(None) }
     }
 

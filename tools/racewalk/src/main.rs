@@ -14,6 +14,7 @@ mod record;
 mod replay;
 mod report;
 mod run;
+mod soak;
 mod talk;
 mod tape;
 mod trace;

@@ -37,7 +37,7 @@ pub fn race(args: &Race) -> anyhow::Result<u8> {
         return crate::random::random(args);
     }
     if args.soak {
-        return crate::random::soak(args);
+        return crate::soak::soak(args);
     }
     let Some(what) = &args.what else {
         bail!("race: no scenario; wanted a name of `race --list`, or a file")

@@ -1,19 +1,19 @@
-//! `racewalk race --random` and `--soak`: workloads that nobody wrote, to find flaws with and to see that what is sound
-//! stays silent.
+//! `racewalk race --random`: workloads that nobody wrote, to find flaws with.
 
 use crate::cli::Race;
 use crate::exit;
 use crate::mutants::PER_WORKLOAD;
 use crate::race::{memory, report_finding, selected};
 use crate::talk;
-use racewalk_lab::machine::{Free, Machine, geometries};
+use racewalk_lab::machine::{Machine, geometries};
 use racewalk_lab::scenario::Geometry;
 use racewalk_lab::workload::{self, Search, Searched};
 use racewalk_mm::Variant;
 use racewalk_mm::sanitizer::invariant;
 use std::time::{Duration, Instant};
 
-fn search(args: &Race, schedules: u64) -> Search {
+/// A search through workloads with so many schedules in all.
+pub(crate) fn search(args: &Race, schedules: u64) -> Search {
     Search {
         seeds: args.seed..args.seed.saturating_add(schedules.div_ceil(PER_WORKLOAD)),
         shard: args.shard,
@@ -25,7 +25,8 @@ fn search(args: &Race, schedules: u64) -> Search {
     }
 }
 
-fn geometries_of(args: &Race, v: Variant) -> Vec<Geometry> {
+/// Geometries of a scheme, as far as they are wanted.
+pub(crate) fn geometries_of(args: &Race, v: Variant) -> Vec<Geometry> {
     geometries(v.scheme).into_iter().filter(|&g| args.geometry.is_none_or(|w| w == g)).collect()
 }
 
@@ -80,55 +81,4 @@ fn line(v: Variant, g: Geometry, r: &Searched, took: Duration) -> String {
         r.schedules,
         took.as_secs_f64()
     )
-}
-
-/// The verb with `--soak`: each sound scheme on each of its geometries, `--schedules` controlled and `--seconds` on
-/// threads, four CPUs and their walkers. Status 3 if something was found.
-pub fn soak(args: &Race) -> anyhow::Result<u8> {
-    let schemes = selected(args, |s| s.row().flaw.is_none())?;
-    let (mut bad, mut all) = (0, 0);
-    talk::print(&format!(
-        "{:<22} {:<16} {:>10} {:>11} {:>11} {:>11} {:>10}  found\n",
-        "scheme", "geometry", "schedules", "points", "operations", "walks", "tables"
-    ))?;
-    for v in schemes {
-        for g in geometries_of(args, v) {
-            all += 1;
-            let r = workload::search(&Machine, &v.to_string(), g, &search(args, args.schedules))?;
-            let free = Free {
-                variant: v,
-                geometry: g,
-                cpus: args.cpus,
-                time: Duration::from_secs_f64(args.seconds),
-                seed: args.seed,
-            };
-            let f = free.run()?;
-            let found = match (&r.first, f.findings.first()) {
-                (Some((seed, x)), _) => format!("invariant {} in workload {seed}", x.rule),
-                (None, Some(x)) => format!("on threads: {}", x.title),
-                (None, None) => "-".into(),
-            };
-            talk::print(&format!(
-                "{:<22} {:<16} {:>10} {:>11} {:>11} {:>11} {:>10}  {found}\n",
-                v.to_string(),
-                g.word(),
-                r.schedules,
-                r.points,
-                f.operations,
-                f.walks,
-                f.tables
-            ))?;
-            bad += (r.first.is_some() || !f.findings.is_empty()) as u64;
-            let mut out = String::new();
-            if let Some((seed, f)) = &r.first {
-                report_finding(args, f, *seed, &mut out)?;
-            }
-            for f in f.findings {
-                out += &f.text;
-            }
-            talk::print(&out)?;
-        }
-    }
-    talk::print(&format!("{all} combinations, something was found in {bad}\n"))?;
-    Ok(if bad == 0 { 0 } else { exit::FOUND })
 }

@@ -108,6 +108,12 @@ impl<A: Arch> Names<A> {
             What::GpEnd => ("gp.end", "grace period ends".into()),
             What::Flush { va: v, .. } => ("flush", format!("flush {}", va(v))),
             What::Flushed { va: v, .. } => ("flushed", format!("flushed {}", va(v))),
+            What::Deposit { table, taken: false } => ("deposit", format!("deposit {}", self.table(*table))),
+            What::Deposit { table, taken: true } => ("withdraw", format!("withdraw {}", self.table(*table))),
+            What::Huge { entry, maps: true } => ("huge", format!("{} := a huge page", self.entry(*entry))),
+            What::Huge { entry, maps: false } => {
+                ("huge.clear", format!("{} is no huge page", self.entry(*entry)))
+            }
             What::Ipi => ("ipi", "cross call done".into()),
             What::Holds { class, table } => {
                 ("holds", format!("{} holds {}", Self::class(*class), self.table(*table)))

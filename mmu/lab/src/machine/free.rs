@@ -85,9 +85,17 @@ fn run<A: Arch>(f: &Free) -> Result<Freed, LabError> {
     scenario.mms.resize(MMS, first);
     scenario.programs.clear();
     scenario.failures.clear();
-    let ram = memory(FREE_PAGES << A::PAGE_SHIFT).map_err(failed)?;
-    let kernel = boot::<A>(&ram, f.variant, f.cpus, &RunOptions { states: false, ..RunOptions::default() })
-        .map_err(failed)?;
+    // Four huge pages at a time.
+    let huge = if f.geometry.shape().deposits { 4 * f.geometry.shape().pages as u64 } else { 0 };
+    let ram = memory((FREE_PAGES + huge) << A::PAGE_SHIFT).map_err(failed)?;
+    let kernel = boot::<A>(
+        &ram,
+        f.variant,
+        f.cpus,
+        Default::default(),
+        &RunOptions { states: false, ..RunOptions::default() },
+    )
+    .map_err(failed)?;
     let mms = setup::make(&scenario, &kernel).map_err(failed)?;
     kernel.set_failures(Failures::Chance { num: 1, den: 8, seed: f.seed, only: Some(Gfp::Nowait) });
     let shared = Arc::new(Shared { kernel: kernel.clone(), mms, left: AtomicUsize::new(f.cpus as usize) });

@@ -7,13 +7,13 @@ mod setup;
 
 pub use free::{Free, Freed};
 
-use crate::scenario::{Geometry, Memory, Op, Scenario};
+use crate::scenario::{Geometry, Memory, Op, Scenario, SetupKind, Verb};
 use crate::target::{Finding, LabError, RunOptions, RunResult, Target};
 use ops::Cpu;
-use racewalk_cpu::Cpus;
+use racewalk_cpu::{Cpus, TrapLevel};
 use racewalk_mm::arch::{Arch, Hpt, Pae, Radix, S390x, Sparc64};
 use racewalk_mm::sanitizer::{self, invariant};
-use racewalk_mm::{Kernel, Measure, Mm, MmError, Scheme, Variant};
+use racewalk_mm::{Kernel, Measure, Mm, MmError, PmdLocks, Scheme, Variant};
 use racewalk_ram::{PAGE_SIZE, Paddr, Ram, Vaddr};
 use racewalk_sched::controlled::{self, End, Outcome, Policy};
 use racewalk_sched::{NO_CPU, set_this_cpu, tso};
@@ -139,7 +139,12 @@ fn size<A: Arch>(scenario: &Scenario) -> u64 {
     let touched: u64 = setup.map(|s| span(s.segments) * (1 + s.pages.map_or(0, span))).sum();
     let ops = scenario.programs.iter().flat_map(|p| &p.ops);
     let more: u64 = ops.map(|o| 2 + o.place.as_ref().and_then(|p| p.pages).map_or(0, span)).sum();
-    let pages = (80 + touched + more).next_power_of_two();
+    let made = scenario.mms.iter().flat_map(|m| &m.setup).filter(|s| s.kind == SetupKind::Huge);
+    let huge = made.map(|s| span(s.segments)).sum::<u64>()
+        + scenario.programs.iter().flat_map(|p| &p.ops).filter(|o| o.verb == Verb::HugeMap).count() as u64;
+    // One more, since they are aligned.
+    let huge = if huge == 0 { 0 } else { (huge + 1) * A::LEVELS[A::LEVELS.len() - 1].entries() };
+    let pages = (80 + touched + more + huge).next_power_of_two();
     (pages << A::PAGE_SHIFT).next_multiple_of(1 << 20)
 }
 
@@ -148,11 +153,18 @@ fn boot<A: Arch>(
     ram: &Arc<Ram>,
     variant: Variant,
     cpus: u32,
+    machine: crate::scenario::Options,
     options: &RunOptions,
 ) -> Result<Arc<Kernel<A>>, MmError> {
     let mut config = racewalk_mm::Config::default();
     config.scheme = variant.scheme;
     config.without = variant.without;
+    if machine.pmd_locks_space {
+        config.pmd_locks = PmdLocks::Space;
+    }
+    if machine.refill_hidden {
+        config.trap_level = TrapLevel::Hidden;
+    }
     config.reserved = (2 * PAGE_SIZE).max(1 << A::PAGE_SHIFT);
     config.max_mms = 8;
     config.mmap_min_addr = 0;
@@ -170,7 +182,7 @@ fn run<A: Arch>(
     let setup_failed =
         |e: MmError| LabError::Setup { scenario: scenario.name.clone(), problem: e.to_string() };
     let ram = memory(size::<A>(scenario)).map_err(setup_failed)?;
-    let kernel = boot::<A>(&ram, variant, scenario.cpus, options).map_err(setup_failed)?;
+    let kernel = boot::<A>(&ram, variant, scenario.cpus, scenario.machine, options).map_err(setup_failed)?;
     let mms = match setup::make(scenario, &kernel) {
         Ok(mms) => mms,
         Err(e) => {

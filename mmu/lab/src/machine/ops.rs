@@ -95,6 +95,10 @@ impl<'a, A: Arch> Cpu<'a, A> {
                 (Some(&first), Some((a, b))) => mm.read_entries(first, (b - a) as u64).map(drop),
                 _ => Ok(()),
             },
+            Verb::ReadAnon => match (self.pages(op).first(), op.place.as_ref().and_then(|p| p.pages)) {
+                (Some(&first), Some((a, b))) => mm.read_anon_entries(first, (b - a) as u64).map(drop),
+                _ => Ok(()),
+            },
             Verb::Lock => {
                 for va in self.pages(op) {
                     mm.lock_entry(va)?;
@@ -117,8 +121,8 @@ impl<'a, A: Arch> Cpu<'a, A> {
                 k.rcu_barrier();
                 Ok(())
             }
-            Verb::Deposit => mm.deposit_table(va),
-            Verb::Withdraw => mm.withdraw_table(va).map(drop),
+            Verb::HugeMap => mm.huge_map(va).map(drop),
+            Verb::Split => mm.split_huge(va).map(drop),
             Verb::GetPage => {
                 let p = mm.get_table_page()?;
                 self.got.push((op.mm, n, p));

@@ -1,7 +1,7 @@
 //! What is done before the race, in no schedule.
 
 use super::{page, segment};
-use crate::scenario::{AllocKind, Scenario, SetupKind, Which};
+use crate::scenario::{AllocKind, Failure, Scenario, SetupKind, Which};
 use racewalk_cpu::Access;
 use racewalk_mm::arch::Arch;
 use racewalk_mm::{Failures, Gfp, Kernel, MapFlags, Mm, MmError, Prot, Result};
@@ -16,6 +16,19 @@ pub(super) fn map<A: Arch>(mm: &Mm<A>, n: u32, anon: bool) -> Result<()> {
     mm.mmap(segment::<A>(n).0, span, Prot::READ | Prot::WRITE, flags, None).map(drop)
 }
 
+/// Allocations that fail, as the mm is told.
+fn plan(f: &Failure) -> Failures {
+    let only = Some(match f.kind {
+        AllocKind::Nowait => Gfp::Nowait,
+        AllocKind::Atomic => Gfp::Atomic,
+        AllocKind::Kernel => Gfp::Kernel,
+    });
+    match f.which {
+        Which::Nth(n) => Failures::Nth { n: n as u64, only },
+        Which::Every(n) => Failures::Every { n: n as u64, only },
+    }
+}
+
 /// Makes the mms, loads them on the CPUs, and sets up failures. A finding is an error, and stays noted.
 pub(super) fn make<A: Arch>(scenario: &Scenario, k: &Arc<Kernel<A>>) -> Result<Vec<Arc<Mm<A>>>> {
     set_this_cpu(NO_CPU);
@@ -27,6 +40,12 @@ pub(super) fn make<A: Arch>(scenario: &Scenario, k: &Arc<Kernel<A>>) -> Result<V
                 match s.kind {
                     SetupKind::Unmap => {
                         mm.munmap(segment::<A>(n).0, A::LEVELS[A::LEVELS.len() - 2].span())?;
+                    }
+                    SetupKind::Huge => {
+                        if !mm.huge_map(segment::<A>(n))? {
+                            let what = format!("seg{n} of the set-up cannot be a huge page");
+                            return Err(MmError::Config(what));
+                        }
                     }
                     kind => {
                         map(&mm, n, kind == SetupKind::MapAnon)?;
@@ -52,20 +71,7 @@ pub(super) fn make<A: Arch>(scenario: &Scenario, k: &Arc<Kernel<A>>) -> Result<V
         }
     }
     set_this_cpu(NO_CPU);
-    if scenario.failures.len() > 1 {
-        return Err(MmError::Config("not modelled: several plans of failing allocations in one run".into()));
-    }
-    if let Some(f) = scenario.failures.first() {
-        let only = Some(match f.kind {
-            AllocKind::Nowait => Gfp::Nowait,
-            AllocKind::Atomic => Gfp::Atomic,
-            AllocKind::Kernel => Gfp::Kernel,
-        });
-        k.set_failures(match f.which {
-            Which::Nth(n) => Failures::Nth { n: n as u64, only },
-            Which::Every(n) => Failures::Every { n: n as u64, only },
-        });
-    }
+    k.set_failure_plans(scenario.failures.iter().map(plan).collect());
     if k.has_findings() {
         return Err(MmError::Config("the set-up has a finding".into()));
     }

@@ -61,6 +61,9 @@ pub(super) fn check(s: &Scenario) -> Check {
                 );
             }
             place(s, at, &Place { segment: b - 1, pages: step.pages })?;
+            if step.kind == SetupKind::Huge {
+                deposits(s, at, "huge")?;
+            }
         }
     }
     for (p, program) in s.programs.iter().enumerate() {
@@ -101,10 +104,27 @@ fn header(s: &Scenario) -> Check {
     if let Some(r) = s.forbid.iter().find(|r| !(1..=MAX_RULE).contains(*r)) {
         return problem(at, format!("invariant {r}"), format!("`forbid` any, or numbers 1 to {MAX_RULE}"));
     }
+    if s.machine.refill_hidden
+        && let Some(g) = s.geometries.iter().find(|&&g| g != Geometry::Sparc64)
+    {
+        let wanted = format!("`refill hidden` for sparc64 alone: {} has no refill at trap level", g.word());
+        return problem(at, "a hidden refill", wanted);
+    }
     if s.mms.is_empty() {
         return problem(at, "no mm", "at least one `mm NAME` block");
     }
     Ok(())
+}
+
+/// For what makes huge pages.
+fn deposits(s: &Scenario, at: Location, word: &str) -> Check {
+    match s.geometries.iter().find(|g| !g.shape().deposits) {
+        Some(g) => {
+            let wanted = format!("a geometry whose huge pages are modelled: those of {} are not", g.word());
+            problem(at, word, wanted)
+        }
+        None => Ok(()),
+    }
 }
 
 fn cpu(s: &Scenario, at: Location, cpu: u32) -> Check {
@@ -176,6 +196,9 @@ fn check_program(s: &Scenario, p: usize, program: &Program) -> Check {
         }
         if let Some(x) = &op.place {
             place(s, at, x)?;
+        }
+        if op.verb.maps_huge() {
+            deposits(s, at, op.verb.word())?;
         }
         let small = s.geometries.iter().find(|g| !g.shape().huge);
         if let Some(g) = small.filter(|_| op.verb.needs_huge()) {

@@ -34,6 +34,8 @@ pub struct Shape {
     pub segments_per_pmd_table: u32,
     /// Whether a segment can be one huge page, so that a table can be retracted.
     pub huge: bool,
+    /// Whether huge pages are modelled, with the tables that are deposited for their split.
+    pub deposits: bool,
 }
 
 impl Geometry {
@@ -63,6 +65,8 @@ impl Geometry {
 
     /// Its numbers.
     pub fn shape(self) -> Shape {
+        use Geometry::{Ppc64Radix4k, Ppc64Radix64k, S390x2k};
+        let deposits = matches!(self, S390x2k | Ppc64Radix64k | Ppc64Radix4k | Geometry::Sparc64);
         let shape = |tables, pages, page_size, segments, segments_per_pmd_table, huge| Shape {
             tables,
             pages,
@@ -70,6 +74,7 @@ impl Geometry {
             segments,
             segments_per_pmd_table,
             huge,
+            deposits,
         };
         match self {
             Geometry::S390x2k => shape(2, 256, 4 << 10, 1 << 22, 2048, true),

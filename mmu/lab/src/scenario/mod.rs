@@ -9,6 +9,7 @@
 //! cpus     2
 //! memory   tso                        # stores wait in buffers; sc, which is the default: they do not
 //! forbid   4 10                       # invariants of reference section D it is about, or: any
+//! machine  refill visible             # what the machine is like, where it may be otherwise
 //!
 //! mm A                                # done before the run, in this order
 //!   map   seg0:0..2                   # maps a file and touches pages 0 and 1 of segment 0
@@ -67,6 +68,8 @@ pub struct Scenario {
     pub memory: Memory,
     /// Invariants of reference section D that it is about; any, if empty. Others are checked all the same.
     pub forbid: Vec<u8>,
+    /// What the machine is like.
+    pub machine: Options,
     /// The address spaces.
     pub mms: Vec<Mm>,
     /// What CPUs do; each CPU at most once.
@@ -99,6 +102,25 @@ impl Memory {
     }
 }
 
+/// What a machine may be like: the defaults, but for what the scenario says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Options {
+    /// `refill hidden`: neither cross calls nor RCU wait for the miss handler of sparc64, which runs at trap level. By default
+    /// (`refill visible`) they do.
+    pub refill_hidden: bool,
+    /// `pmd-locks space`: PMD tables have the lock of their space, and tables are deposited with it; by default (`pmd-locks
+    /// split`) both are in the record of the page that the PMD table is in.
+    pub pmd_locks_space: bool,
+}
+
+impl Options {
+    /// What is not as by default, as it is written.
+    fn words(&self) -> Vec<&'static str> {
+        let said = [(self.refill_hidden, "refill hidden"), (self.pmd_locks_space, "pmd-locks space")];
+        said.into_iter().filter(|s| s.0).map(|s| s.1).collect()
+    }
+}
+
 /// An address space and what is done to it before the run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mm {
@@ -126,6 +148,8 @@ pub enum SetupKind {
     MapFile,
     /// The same with anonymous memory.
     MapAnon,
+    /// Makes anonymous segments huge pages.
+    Huge,
     /// Unmaps.
     Unmap,
 }
@@ -263,10 +287,17 @@ impl fmt::Display for Scenario {
         }
         let rules: Vec<_> = self.forbid.iter().map(u8::to_string).collect();
         writeln!(f, "forbid   {}", if rules.is_empty() { "any".into() } else { rules.join(" ") })?;
+        if self.machine != Options::default() {
+            writeln!(f, "machine  {}", self.machine.words().join(" "))?;
+        }
         for mm in &self.mms {
             writeln!(f, "\nmm {}", mm.name)?;
             for s in &mm.setup {
-                let verb = if s.kind == SetupKind::Unmap { "unmap" } else { "map" };
+                let verb = match s.kind {
+                    SetupKind::Unmap => "unmap",
+                    SetupKind::Huge => "huge",
+                    SetupKind::MapFile | SetupKind::MapAnon => "map",
+                };
                 write!(f, "  {verb} seg{}", op::span(s.segments))?;
                 if let Some(p) = s.pages {
                     write!(f, ":{}", op::span(p))?;

@@ -86,8 +86,9 @@ operations! {
     Switch "switch" false Mm "C.2 rule 3" "Loads another mm on this CPU.";
     Exit "exit" true None "C.7" "The process ends: unmaps everything, frees the mm.";
     RcuBarrier "rcu-barrier" false None "A.7" "Waits until all callbacks queued so far have run.";
-    Deposit "deposit" true Segment "B.5" "Makes a table and deposits it with the segment's PMD.";
-    Withdraw "withdraw" true Segment "B.5" "Takes a deposited table back; none there is not an error.";
+    ReadAnon "read-anon" true Pages "A.8 W4, C.5" "Reads entries without a lock as a walk along the anon_vma does: anon_vma lock for reading.";
+    HugeMap "huge-map" true Segment "B.5, C.4" "Maps anonymous memory by a huge page: collapse_huge_page, where there is a table, which is deposited; else as a first fault.";
+    Split "split" true Segment "B.5" "Splits the segment's huge page (split_huge_pmd): a deposited table is withdrawn, filled and hooked.";
     GetPage "get-page" true Segment "F-22" "Takes a speculative reference (unless it is zero) on the frame last taken for the segment's table.";
     PutPage "put-page" true Segment "F-22" "Drops what this CPU's get-page took; nothing if that took none.";
 }
@@ -101,9 +102,13 @@ impl Verb {
     pub fn needs_loaded(self) -> bool {
         matches!(self, Verb::Touch | Verb::Refill | Verb::Walk)
     }
+    /// Whether it makes a huge page, or wants one.
+    pub fn maps_huge(self) -> bool {
+        matches!(self, Verb::HugeMap | Verb::Split)
+    }
     /// Whether it needs a segment that can be a huge page.
     pub fn needs_huge(self) -> bool {
-        matches!(self, Verb::Retract | Verb::RetractIpi | Verb::Deposit | Verb::Withdraw)
+        matches!(self, Verb::Retract | Verb::RetractIpi | Verb::HugeMap | Verb::Split)
     }
 }
 

@@ -117,7 +117,7 @@ fn place(text: &str) -> Option<Place> {
     (end == segment + 1 && !text.split(':').next()?.contains("..")).then_some(Place { segment, pages })
 }
 
-const HEADERS: [&str; 6] = ["title", "ref", "geometry", "cpus", "memory", "forbid"];
+const HEADERS: [&str; 7] = ["title", "ref", "geometry", "cpus", "memory", "forbid", "machine"];
 const BLOCKS: [&str; 4] = ["mm", "cpu", "walker", "fail"];
 
 /// The block that indented lines belong to. Indentation is for the reader: the words decide.
@@ -145,6 +145,7 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Scenario> {
         cpus: 0,
         memory: Memory::default(),
         forbid: vec![],
+        machine: Options::default(),
         mms: vec![],
         programs: vec![],
         walkers: vec![],
@@ -194,7 +195,7 @@ impl<'a> Parser<'a> {
             Block::Mm => self.setup(w),
             Block::Cpu => self.op(w),
             Block::None => {
-                let wanted = "`title`, `ref`, `geometry`, `cpus`, `forbid`, `mm`, `cpu`, `walker` or `fail`";
+                let wanted = "`title`, `ref`, `geometry`, `cpus`, `forbid`, `machine`, `mm`, `cpu`, `walker` or `fail`";
                 Err(w.error(wanted, HEADERS.into_iter().chain(BLOCKS)))
             }
         }
@@ -233,6 +234,19 @@ impl<'a> Parser<'a> {
                 let of = |t: &str| Memory::ALL.into_iter().find(|m| m.word() == t);
                 self.s.memory = w.take("`sc` or `tso`", words, of)?;
             }
+            "machine" => loop {
+                let keys = ["refill", "pmd-locks"];
+                let key = w.take("`refill` or `pmd-locks`", keys, |t| keys.into_iter().find(|k| *k == t))?;
+                let (other, values) = match key {
+                    "refill" => (&mut self.s.machine.refill_hidden, ["visible", "hidden"]),
+                    _ => (&mut self.s.machine.pmd_locks_space, ["split", "space"]),
+                };
+                let wanted = format!("`{}` or `{}`", values[0], values[1]);
+                *other = w.take(&wanted, values, |t| values.iter().position(|v| *v == t))? == 1;
+                if w.peek().is_none() {
+                    break;
+                }
+            },
             "cpus" => self.s.cpus = w.take("a number of CPUs from 1 to 64", [], |t| t.parse().ok())?,
             _ => {
                 if w.peek() == Some("any") {
@@ -326,16 +340,19 @@ impl<'a> Parser<'a> {
     }
 
     fn setup(&mut self, w: &mut Words<'a>) -> Result<()> {
-        let map = w.take("`map` or `unmap`, or the next block", ["map", "unmap", "cpu"], |t| match t {
-            "map" => Some(true),
-            "unmap" => Some(false),
+        let words = ["map", "unmap", "huge", "cpu"];
+        let what = w.take("`map`, `unmap` or `huge`, or the next block", words, |t| match t {
+            "map" => Some(SetupKind::MapFile),
+            "unmap" => Some(SetupKind::Unmap),
+            "huge" => Some(SetupKind::Huge),
             _ => None,
         })?;
+        let map = what == SetupKind::MapFile;
         let (range, pages) = w.take("segments such as seg0:0..2 or seg0..4:0", [], segments)?;
         let kind = match w.peek() {
             Some("anon") if map => SetupKind::MapAnon,
             Some("file") | None if map => SetupKind::MapFile,
-            None => SetupKind::Unmap,
+            None => what,
             _ if map => return Err(w.error("`file`, `anon` or the end of the line", ["file", "anon"])),
             _ => return Err(w.error("the end of the line", [])),
         };

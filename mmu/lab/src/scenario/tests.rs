@@ -44,7 +44,7 @@ fn errors_say_where_and_what() {
         ("mm C\n  map seg0:0 anon\ncpu 0\n  C retract seg0\n", "found retract of anonymous memory"),
         ("cpu 99999999999\n", "found \"99999999999\"; wanted the number of a CPU"),
         ("cpu 0\n  A read seg4294967295:0\n", "found \"seg4294967295:0\"; wanted pages of a segment"),
-        ("  bla\n", "x.race:8:3: found \"bla\"; wanted `map` or `unmap`"),
+        ("  bla\n", "x.race:8:3: found \"bla\"; wanted `map`, `unmap` or `huge`"),
     ];
     for (rest, want) in cases {
         let e = error(rest);
@@ -164,8 +164,8 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn any_setup()(kind in 0usize..3, first in 0u32..900, n in 1u32..90, pages in proptest::option::of(pages())) -> Setup {
-        let kind = [SetupKind::MapFile, SetupKind::MapAnon, SetupKind::Unmap][kind];
+    fn any_setup()(kind in 0usize..4, first in 0u32..900, n in 1u32..90, pages in proptest::option::of(pages())) -> Setup {
+        let kind = [SetupKind::MapFile, SetupKind::MapAnon, SetupKind::Unmap, SetupKind::Huge][kind];
         Setup { kind, segments: (first, first + n), pages }
     }
 }
@@ -176,6 +176,8 @@ prop_compose! {
         refs in proptest::collection::vec("F-[0-9]{2}[ab]?", 0..3),
         memory in proptest::sample::select(&Memory::ALL[..]),
         geometries in proptest::sample::subsequence(&Geometry::ALL[..], 1..=7),
+        refill_hidden in any::<bool>(),
+        pmd_locks_space in any::<bool>(),
         forbid in proptest::sample::subsequence((1..=MAX_RULE).collect::<Vec<_>>(), 0..5),
         setups in proptest::collection::vec(proptest::collection::vec(any_setup(), 0..4), 2),
         programs in proptest::collection::vec((0usize..2, proptest::collection::vec(any_op(2), 0..6)), 0..5),
@@ -190,6 +192,7 @@ prop_compose! {
             cpus: 5,
             memory,
             forbid,
+            machine: Options { refill_hidden, pmd_locks_space },
             mms: setups.into_iter().zip(["A", "Other_1"]).map(|(setup, n)| Mm { name: n.into(), setup }).collect(),
             programs: programs
                 .into_iter()

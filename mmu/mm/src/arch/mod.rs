@@ -201,8 +201,10 @@ pub trait Arch: Sized + Send + Sync + 'static {
     const NO_GATHER: bool;
     /// Bytes of a fragment of a page of PTE tables, where tables share pages: the table and what belongs to it.
     const FRAGMENT: u64 = Self::LEVELS[Self::LEVELS.len() - 1].bytes();
-    /// Deposited tables are listed through their first two doublewords (hosted-mm B.5).
-    const DEPOSIT_LIST: bool = true;
+    /// Bytes of a fragment of a page of PMD tables, where a scheme cuts them.
+    const PMD_FRAGMENT: u64 = Self::LEVELS[Self::LEVELS.len() - 2].bytes();
+    /// There are huge pages, and tables deposited for their split (hosted-mm B.5).
+    const DEPOSITS: bool = false;
     /// The kernel's own tables: what a CPU without a program has loaded, and what names spaces to the hardware.
     type Machine: Debug + Send + Sync;
 
@@ -214,6 +216,20 @@ pub trait Arch: Sized + Send + Sync + 'static {
     fn empty(level: usize) -> u64 {
         let _ = level;
         0
+    }
+
+    /// The PMD entry that maps a huge page as `pte`, young and dirty, maps its first page.
+    fn huge_entry(pte: Self::Pte) -> u64 {
+        pte.raw()
+    }
+    /// What such an entry is to its first page; none: it maps no huge page.
+    fn huge_pte(entry: u64) -> Option<Self::Pte> {
+        let _ = entry;
+        None
+    }
+    /// `pmdp_huge_clear_flush`: clears such an entry; nobody translates through it afterwards.
+    fn huge_flush(k: &Kernel<Self>, mm: &Mm<Self>, pmd: Paddr, va: Vaddr) -> Result<()> {
+        Self::collapse_flush(k, mm, pmd, va)
     }
 
     /// Loads an entry that nobody else changes, or whole.

@@ -112,6 +112,13 @@ pub const CATALOGUE: &[Row] = &[
     ),
     sound("s390-v2-maskfixed", "S390-v2", "the same with the mask shifted (our correction)", Selectable),
     flawed(
+        "s390-v2g",
+        "S390-v2G",
+        "HH bits; a page that pte_free_defer was at is never listed again",
+        "F-24: the second deferral leaks",
+        Selectable,
+    ),
+    flawed(
         "s390-v2-mmlock",
         "F-25",
         "HH bits with the space's lock in the callback (ours)",
@@ -143,8 +150,13 @@ pub const CATALOGUE: &[Row] = &[
     ),
     sound("s390-66", "S390-66", "Active pages are not used again; landed in 6.6", Selectable),
     sound("s390-67", "S390-67", "one table to a page; landed in 6.7", Selectable),
-    flawed("s390-thp", "S390-THP", "deposited tables linked through their contents", "F-27", Later),
-    flawed("s390-v2g", "S390-v2G", "HH bits, never listed by pte_free_defer", "F-24", Later),
+    flawed(
+        "s390-thp",
+        "S390-THP",
+        "s390-66 with a collapse that leaves readers to RCU, without the lock that makes its deposits safe",
+        "F-27: a table is written to, and used again, inside the grace period",
+        Selectable,
+    ),
     flawed(
         "s390-cat",
         "S390-cat",
@@ -212,7 +224,12 @@ pub const CATALOGUE: &[Row] = &[
         "F-22",
         Selectable,
     ),
-    sound("ppc-pmdfrag", "PPC-pmdfrag", "the same for PMD tables", Later),
+    sound(
+        "ppc-pmdfrag",
+        "PPC-pmdfrag",
+        "ppc-66-fixed, and PMD tables cut from pages as PTE tables are",
+        Selectable,
+    ),
     flawed(
         "ppc-assert",
         "PPC-assert",

@@ -51,6 +51,14 @@ pub trait Frag<A: Arch>: Send + Sync {
     fn guards_halves(&self) -> bool {
         true
     }
+    /// Whether a collapse to a huge page keeps those out who come by the anon_vma (hosted-mm F-27).
+    fn collapse_excludes(&self) -> bool {
+        true
+    }
+    /// How PMD tables are made where several share a page; without it each has pages of its own.
+    fn pmds(&self) -> Option<&dyn PmdFrag<A>> {
+        None
+    }
     /// A space is made.
     fn mm_init(&self, k: &Kernel<A>, mm: Kva) -> Result<()> {
         let _ = (k, mm);
@@ -76,6 +84,14 @@ pub trait Frag<A: Arch>: Send + Sync {
     fn callback(&self, k: &Kernel<A>, which: u8, head: Kva) -> Result<()>;
 }
 
+/// How a scheme cuts PMD tables from pages that they share.
+pub trait PmdFrag<A: Arch>: Send + Sync {
+    /// `pmd_fragment_alloc`: a PMD table, all entries empty.
+    fn alloc(&self, k: &Kernel<A>, mm: Kva) -> Result<Paddr>;
+    /// `pmd_fragment_free`: no walker can reach the table any more.
+    fn free(&self, k: &Kernel<A>, table: Paddr) -> Result<()>;
+}
+
 impl<A: Arch> Kernel<A> {
     /// `pte_alloc_one`: a PTE table.
     pub(crate) fn pte_table_alloc(&self, mm: Kva) -> Result<Paddr> {
@@ -86,6 +102,13 @@ impl<A: Arch> Kernel<A> {
                 let found =
                     format!("{:#x} is handed out as a table, but its page is none of tables", table.0);
                 return Err(s.broken(13, found, Some(table)));
+            }
+            for at in [table, table.offset(8)] {
+                let entry = A::peek_entry(self, at)?;
+                if entry != A::empty(A::LEVELS.len() - 1) {
+                    let found = format!("a table is handed out with {entry:#x} at {:#x}", at.0);
+                    return Err(s.broken(9, found, Some(table)));
+                }
             }
             s.alloc(table, pte_level::<A>().bytes(), A::LEVELS.len() - 1, mm)?;
         }

@@ -15,7 +15,11 @@ impl<A: Arch> Kernel<A> {
     /// Gives all present entries of `start..end` the protection of `vma`.
     pub(crate) fn change_protection(&self, mm: &Mm<A>, vma: &Vma, start: u64, end: u64) -> Result<()> {
         self.each_segment(mm, start, end, |pmd, from, to| {
-            let Some(mut l) = self.pte_map_lock(pmd, Vaddr(from))? else { return Ok(()) };
+            let locked = match self.pte_map_lock(pmd, Vaddr(from))? {
+                None if self.split_if_huge(mm, pmd, Vaddr(from))? => self.pte_map_lock(pmd, Vaddr(from))?,
+                l => l,
+            };
+            let Some(mut l) = locked else { return Ok(()) };
             let mut batch = TlbBatch::default();
             for a in (from..to).step_by(1 << A::PAGE_SHIFT) {
                 let old = l.load()?;
@@ -43,7 +47,7 @@ impl<A: Arch> Kernel<A> {
             };
             let piece = |a: u64| (a | (segment - 1)) + 1 - a;
             let n = piece(old + at).min(piece(new + at)).min(len - at);
-            if self.pte_table(from_pmd)?.is_some() {
+            if self.pte_table(from_pmd)?.is_some() || self.split_if_huge(mm, from_pmd, Vaddr(old + at))? {
                 let to_pmd = self.pmd_alloc(mm, Vaddr(new + at))?;
                 self.pte_alloc(mm, to_pmd, Vaddr(new + at))?;
                 self.move_ptes(mm, (from_pmd, old + at), (to_pmd, new + at), n)?;

@@ -7,7 +7,7 @@ use crate::kernel::Kernel;
 use crate::lockword;
 use crate::mutant::Step;
 use crate::page::word;
-use crate::pgtable::pte_level;
+use crate::pgtable::{pmd_level, pte_level};
 use crate::rcu::RcuReader;
 use crate::sanitizer::Class;
 use racewalk_ram::{Paddr, Pfn, Vaddr};
@@ -71,14 +71,18 @@ impl<A: Arch> Kernel<A> {
         }
     }
 
-    /// An unlocked look at the entry for `va`; empty if there is no table.
-    pub(crate) fn pte_peek(&self, pmd: Paddr, va: Vaddr) -> Result<A::Pte> {
+    /// An unlocked look at the entry for `va`; empty if there is no table, none if the segment is a huge page.
+    pub(crate) fn pte_peek(&self, pmd: Paddr, va: Vaddr) -> Result<Option<A::Pte>> {
         let rcu = self.rcu_read_lock();
-        let Some(table) = self.pte_table(pmd)? else { return Ok(A::Pte::EMPTY) };
+        let entry = self.load_entry(pmd)?;
+        if A::huge_pte(entry).is_some() {
+            return Ok(None);
+        }
+        let Some(table) = A::next_table(pmd_level::<A>(), entry) else { return Ok(Some(A::Pte::EMPTY)) };
         rcu.hold(table);
         let at = table.offset(pte_level::<A>().offset(va));
         let pte = self.load_pte(at)?;
         rcu.loaded(at, pte.raw())?;
-        Ok(pte)
+        Ok(Some(pte))
     }
 }

@@ -7,15 +7,14 @@ mod zap;
 pub(crate) use lock::PteLock;
 
 use crate::arch::{Arch, Level, PteFormat};
-use crate::buddy::Gfp;
-use crate::error::{Result, broken};
-use crate::kernel::Kernel;
+use crate::error::Result;
+use crate::kernel::{Kernel, PmdLocks};
 use crate::lockword;
 use crate::mm::{Mm, mmw};
 use crate::mutant::Step;
-use crate::page::{FrameKind, flag, word};
-use crate::sanitizer::{Give, What};
-use racewalk_ram::{Kva, Paddr, Pfn, Vaddr};
+use crate::page::word;
+use crate::sanitizer::What;
+use racewalk_ram::{Paddr, Vaddr};
 use racewalk_sched::point;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -35,42 +34,8 @@ pub(crate) const fn pte_level<A: Arch>() -> Level {
     A::LEVELS[A::LEVELS.len() - 1]
 }
 
-/// log2 of the pages that a table of level `level` takes.
-fn upper_order<A: Arch>(level: usize) -> u32 {
-    (3 + A::LEVELS[level].bits).saturating_sub(A::PAGE_SHIFT)
-}
-
 impl<A: Arch> Kernel<A> {
-    /// A table of level `level`, not the last: empty entries.
-    pub(crate) fn upper_alloc(&self, level: usize, mm: Kva) -> Result<Paddr> {
-        let order = upper_order::<A>(level);
-        let page = self.alloc(order, Gfp::Kernel, FrameKind::UpperTable, A::LEVELS[level].name)?;
-        self.kmem.pages.set_flag(page, flag::TABLE)?;
-        lockword::init(self.kmem.pages.word(page, word::PTL)?);
-        let bytes = A::LEVELS[level].bytes();
-        self.fill_table(page.paddr(), bytes, A::empty(level))?;
-        self.stats.upper_allocated.bump();
-        self.stats.add_table_bytes(bytes);
-        if let Some(s) = self.sanitizer() {
-            s.alloc(page.paddr(), bytes, level, mm)?;
-        }
-        Ok(page.paddr())
-    }
-
-    pub(crate) fn upper_free(&self, level: usize, table: Paddr) -> Result<()> {
-        let page = self.kmem.pages.at(table)?;
-        if self.kmem.pages.kind(page)? != FrameKind::UpperTable || page.paddr() != table {
-            return broken(1, format!("{table:?} is not a {}", A::LEVELS[level].name));
-        }
-        if !self.kmem.pages.put_testzero(page)? {
-            return broken(7, format!("somebody holds a reference to table {table:?}"));
-        }
-        self.stats.upper_freed.bump();
-        self.stats.table_bytes.sub(A::LEVELS[level].bytes());
-        self.free(page, upper_order::<A>(level))
-    }
-
-    fn with_lock<R>(&self, w: &AtomicU64, l: &'static str, f: impl FnOnce() -> R) -> Result<R> {
+    pub(crate) fn with_lock<R>(&self, w: &AtomicU64, l: &'static str, f: impl FnOnce() -> R) -> Result<R> {
         lockword::lock(w, l)?;
         let r = f();
         lockword::unlock(w, l)?;
@@ -78,16 +43,21 @@ impl<A: Arch> Kernel<A> {
     }
 
     /// The lock of the upper table that an entry is in: `pmd_lockptr`.
-    fn pmd_lock(&self, pmd: Paddr) -> Result<&AtomicU64> {
-        let table = Paddr(pmd.0 & !(A::LEVELS[pmd_level::<A>()].bytes() - 1));
-        self.kmem.pages.word(self.kmem.pages.at(table)?, word::PTL)
+    fn pmd_lock<'a>(&'a self, mm: &'a Mm<A>, pmd: Paddr) -> Result<&'a AtomicU64> {
+        match self.config.pmd_locks {
+            PmdLocks::Split => self.kmem.pages.word(self.pmd_page(pmd)?, word::PTL),
+            PmdLocks::Space => Ok(&mm.words()?[mmw::PAGE_TABLE_LOCK]),
+        }
     }
 
-    /// Runs `f` under the lock of the upper table that `pmd` is in, with that table's page.
-    pub(crate) fn with_pmd_lock<R>(&self, pmd: Paddr, f: impl FnOnce(Pfn) -> Result<R>) -> Result<R> {
-        let table = Paddr(pmd.0 & !(A::LEVELS[pmd_level::<A>()].bytes() - 1));
-        let page = self.kmem.pages.at(table)?;
-        self.with_lock(self.pmd_lock(pmd)?, "pmd lock", || f(page))?
+    /// Runs `f` under the lock of the upper table that `pmd` is in.
+    pub(crate) fn with_pmd_lock<R>(
+        &self,
+        mm: &Mm<A>,
+        pmd: Paddr,
+        f: impl FnOnce() -> Result<R>,
+    ) -> Result<R> {
+        self.with_lock(self.pmd_lock(mm, pmd)?, "pmd lock", f)?
     }
 
     pub(crate) fn load_pte(&self, pte: Paddr) -> Result<A::Pte> {
@@ -105,7 +75,7 @@ impl<A: Arch> Kernel<A> {
     }
 
     /// Notes that `entry` of level `level` points to `table` now, for `va` among others.
-    fn hooked(&self, level: usize, table: Paddr, entry: Paddr, va: Vaddr) -> Result<()> {
+    pub(crate) fn hooked(&self, level: usize, table: Paddr, entry: Paddr, va: Vaddr) -> Result<()> {
         match self.sanitizer() {
             Some(s) => s.hook(table, entry, Vaddr(va.0 & !(A::LEVELS[level].span() - 1))),
             None => Ok(()),
@@ -113,7 +83,7 @@ impl<A: Arch> Kernel<A> {
     }
 
     /// Notes that it does not any more.
-    fn unhooked(&self, table: Paddr, entry: Paddr) -> Result<()> {
+    pub(crate) fn unhooked(&self, table: Paddr, entry: Paddr) -> Result<()> {
         self.sanitizer().map_or(Ok(()), |s| s.unhook(table, entry))
     }
 
@@ -122,76 +92,21 @@ impl<A: Arch> Kernel<A> {
         Ok(A::next_table(pmd_level::<A>(), self.load_entry(pmd)?))
     }
 
-    /// The entry of level `level` for `va`, if all tables above exist.
-    fn upper_entry(&self, mm: &Mm<A>, level: usize, va: Vaddr) -> Result<Option<Paddr>> {
-        if va.0 >= A::TASK_SIZE {
-            return Ok(None);
-        }
-        let mut table = mm.pgd();
-        for (i, l) in A::LEVELS[..level].iter().enumerate() {
-            match A::next_table(i, self.load_entry(table.offset(l.offset(va)))?) {
-                Some(next) => table = next,
-                None => return Ok(None),
-            }
-        }
-        Ok(Some(table.offset(A::LEVELS[level].offset(va))))
-    }
-
     /// The entry for `va` that points, or would point, to a PTE table, if the tables above exist.
     pub(crate) fn pmd_offset(&self, mm: &Mm<A>, va: Vaddr) -> Result<Option<Paddr>> {
         self.upper_entry(mm, pmd_level::<A>(), va)
     }
 
-    /// Like [`pmd_offset`](Self::pmd_offset), but makes the tables.
-    pub(crate) fn pmd_alloc(&self, mm: &Mm<A>, va: Vaddr) -> Result<Paddr> {
-        let mut entry = mm.pgd().offset(A::LEVELS[0].offset(va));
-        for level in 0..pmd_level::<A>() {
-            let table = match A::next_table(level, self.load_entry(entry)?) {
-                Some(t) => t,
-                None => self.upper_populate(mm, level, entry, va)?,
-            };
-            entry = table.offset(A::LEVELS[level + 1].offset(va));
-        }
-        Ok(entry)
-    }
-
-    /// Hooks a new table into `entry`, unless somebody else did: then the new one is given back.
-    fn upper_populate(&self, mm: &Mm<A>, level: usize, entry: Paddr, va: Vaddr) -> Result<Paddr> {
-        let table = self.upper_alloc(level + 1, mm.kva())?;
-        let lock = &mm.words()?[mmw::PAGE_TABLE_LOCK];
-        let there = self.with_lock(lock, "page_table_lock", || -> Result<Option<Paddr>> {
-            let there = A::next_table(level, self.load_entry(entry)?);
-            if there.is_none() {
-                point("upper.populate");
-                A::store_entry(self, entry, A::table_entry(level, table))?;
-                self.hooked(level, table, entry, va)?;
-            }
-            Ok(there)
-        })??;
-        if let Some(there) = there {
-            self.upper_dtor(table)?;
-            if let Some(s) = self.sanitizer() {
-                s.give(table, Give::Now)?;
-            }
-            self.upper_free(level + 1, table)?;
-            return Ok(there);
-        }
-        Ok(table)
-    }
-
-    /// Rule 7: the lock of an upper table goes before the grace period.
-    fn upper_dtor(&self, table: Paddr) -> Result<()> {
-        lockword::destroy(self.kmem.pages.word(self.kmem.pages.at(table)?, word::PTL)?, "pmd lock")
-    }
-
     /// `pte_alloc`: makes sure that a page table hangs from `pmd`. Of two CPUs that find none, one loses and frees
     /// the table it made.
     pub(crate) fn pte_alloc(&self, mm: &Mm<A>, pmd: Paddr, va: Vaddr) -> Result<()> {
-        if self.pte_table(pmd)?.is_some() {
+        let there = self.load_entry(pmd)?;
+        if A::next_table(pmd_level::<A>(), there).is_some() || A::huge_pte(there).is_some() {
             return Ok(());
         }
         let table = self.pte_table_alloc(mm.kva())?;
-        let used = self.with_lock(self.pmd_lock(pmd)?, "pmd lock", || -> Result<bool> {
+        let used = self.with_lock(self.pmd_lock(mm, pmd)?, "pmd lock", || -> Result<bool> {
+            // No huge page can have come: that takes mmap_lock for writing.
             if self.takes(Step::PmdRecheck) && self.pte_table(pmd)?.is_some() {
                 return Ok(false);
             }

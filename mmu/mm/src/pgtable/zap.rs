@@ -41,7 +41,12 @@ impl<A: Arch> Kernel<A> {
         self.each_segment(mm, start, end, |pmd, from, to| {
             let mut a = from;
             while a < to {
-                let Some(mut l) = self.pte_map_lock(pmd, Vaddr(a))? else { return Ok(()) };
+                let Some(mut l) = self.pte_map_lock(pmd, Vaddr(a))? else {
+                    if self.zap_or_split(mm, pmd, (a, to))? {
+                        continue;
+                    }
+                    return Ok(());
+                };
                 let mut batch = TlbBatch::default();
                 l.load()?;
                 while a < to && !g.is_full() {
@@ -104,7 +109,7 @@ impl<A: Arch> Kernel<A> {
                 {
                     A::unhook(self, mm, entry, level, va)?;
                     self.unhooked(table, entry)?;
-                    self.upper_dtor(table)?;
+                    self.upper_dtor(level + 1, table)?;
                     g.remove_upper(level + 1, table)?;
                 }
                 a += span;
@@ -118,7 +123,7 @@ impl<A: Arch> Kernel<A> {
     /// empty.
     pub(crate) fn retract_table(&self, mm: &Mm<A>, start: u64, defer: bool) -> Result<bool> {
         let Some(pmd) = self.pmd_offset(mm, Vaddr(start))? else { return Ok(false) };
-        let table = self.with_lock(self.pmd_lock(pmd)?, "pmd lock", || -> Result<Option<Paddr>> {
+        let table = self.with_lock(self.pmd_lock(mm, pmd)?, "pmd lock", || -> Result<Option<Paddr>> {
             let Some(l) = self.pte_map_lock(pmd, Vaddr(start))? else { return Ok(None) };
             let table = l.pte;
             point("pte.load");

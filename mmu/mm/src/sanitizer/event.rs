@@ -130,6 +130,20 @@ pub enum What {
         /// The address; none: all.
         va: Option<Vaddr>,
     },
+    /// A table was deposited, or withdrawn again.
+    Deposit {
+        /// The table.
+        table: Paddr,
+        /// Withdrawn.
+        taken: bool,
+    },
+    /// A PMD entry maps a huge page now, or does no more.
+    Huge {
+        /// The entry.
+        entry: Paddr,
+        /// It does.
+        maps: bool,
+    },
     /// A cross call was sent and every CPU took it.
     Ipi,
     /// A walker holds a pointer to the table.
@@ -187,6 +201,7 @@ impl What {
             | What::Unhook { table, .. }
             | What::Given { table, .. }
             | What::Gone { table }
+            | What::Deposit { table, .. }
             | What::Holds { table, .. } => Some(table),
             _ => None,
         }
@@ -233,6 +248,10 @@ impl fmt::Display for What {
             What::GpEnd => f.write_str("grace period ends"),
             What::Flush { va, .. } => write!(f, "flush {}", range(va)),
             What::Flushed { va, .. } => write!(f, "flushed {}", range(va)),
+            What::Deposit { table, taken: false } => write!(f, "deposit {:#x}", table.0),
+            What::Deposit { table, taken: true } => write!(f, "withdraw {:#x}", table.0),
+            What::Huge { entry, maps: true } => write!(f, "{:#x} maps a huge page", entry.0),
+            What::Huge { entry, maps: false } => write!(f, "{:#x} maps no huge page any more", entry.0),
             What::Ipi => f.write_str("cross call done"),
             What::Holds { class, table } => write!(f, "{class} holds {:#x}", table.0),
             What::Load { class, entry, value } => {

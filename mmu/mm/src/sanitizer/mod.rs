@@ -5,6 +5,7 @@
 //! operation and reaches no scheduling point. Hooks run inside the section that protects what they look at, so that a
 //! sound scheme is never reported.
 
+mod deposits;
 mod event;
 mod report;
 mod state;
@@ -102,6 +103,15 @@ impl Sanitizer {
     }
     pub(crate) fn give(&self, table: Paddr, how: Give) -> Result<(), MmError> {
         finding(self.state().give(table, how))
+    }
+    pub(crate) fn deposit(&self, table: Paddr, head: Kva) -> Result<(), MmError> {
+        finding(self.state().deposit(table, head))
+    }
+    pub(crate) fn withdraw(&self, table: Paddr, head: Kva) -> Result<(), MmError> {
+        finding(self.state().withdraw(table, head))
+    }
+    pub(crate) fn huge(&self, head: Kva, entry: Paddr, maps: bool) -> Result<(), MmError> {
+        finding(self.state().huge(head, entry, maps))
     }
     pub(crate) fn freed(&self, at: Paddr, len: u64) -> Result<(), MmError> {
         finding(self.state().freed(at, len))

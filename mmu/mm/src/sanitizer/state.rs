@@ -1,6 +1,7 @@
 //! The books of the sanitizer: every table's life, every walk, every flush and grace period, and what must hold
 //! between them (hosted-mm D).
 
+use super::deposits::Counts;
 use super::event::{Class, Event, Give, What};
 use super::report::Report;
 use crate::page::Pages;
@@ -28,22 +29,24 @@ pub(crate) struct Format {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Life {
+pub(super) enum Life {
     Fresh,
     Hooked,
     Detached,
+    /// Kept for a huge page's split.
+    Deposited,
     Given(Give),
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Table {
+pub(super) struct Table {
     bytes: u64,
     level: usize,
     mm: Kva,
     generation: u64,
-    life: Life,
+    pub(super) life: Life,
     /// Where it hangs or hung, and the first address it translates.
-    hook: Option<(Paddr, Vaddr)>,
+    pub(super) hook: Option<(Paddr, Vaddr)>,
     /// Position at which its entry was seen empty by all; [`WAITS`]: not yet.
     unhooked: u64,
     /// A covering invalidation that began after the unhook is complete.
@@ -116,6 +119,8 @@ pub(crate) struct State {
     purges: BTreeMap<u32, u64>,
     /// Spaces that are exiting: no software walker can find their tables any more.
     exiting: BTreeSet<u64>,
+    /// Lists of deposited tables, by the address of their heads.
+    pub(super) deposits: BTreeMap<u64, Counts>,
     pub(crate) usage: Usage,
     /// Doublewords that stores wait for in store buffers, and how many.
     waiting: BTreeMap<u64, u64>,
@@ -165,6 +170,7 @@ impl State {
             grace: 0,
             purges: BTreeMap::new(),
             exiting: BTreeSet::new(),
+            deposits: BTreeMap::new(),
             usage: Usage::default(),
             waiting: BTreeMap::new(),
             hash: 0,
@@ -208,12 +214,13 @@ impl State {
         states.insert(self.hash);
     }
 
-    fn table_code(&mut self, at: u64) {
+    pub(super) fn table_code(&mut self, at: u64) {
         let code = match self.tables.get(&at).map(|t| (t.life, t.flushed)) {
             None => 0,
             Some((Life::Fresh, _)) => 1,
             Some((Life::Hooked, _)) => 2,
             Some((Life::Detached, f)) => 3 + f as u64,
+            Some((Life::Deposited, f)) => 11 + f as u64,
             Some((Life::Given(g), f)) => 5 + 2 * g as u64 + f as u64,
         };
         self.code(at, code);
@@ -230,6 +237,7 @@ impl State {
             Life::Fresh => "never hooked",
             Life::Hooked => "hooked",
             Life::Detached => "unhooked",
+            Life::Deposited => "deposited",
             Life::Given(Give::Now) => "given back by pte_free",
             Life::Given(Give::Gather) => "given to tlb_remove_table",
             Life::Given(Give::Defer) => "given to pte_free_defer",
@@ -286,7 +294,7 @@ impl State {
         })
     }
 
-    fn bad<T>(&self, rule: u8, found: String, about: Paddr) -> Result<T, Box<Report>> {
+    pub(super) fn bad<T>(&self, rule: u8, found: String, about: Paddr) -> Result<T, Box<Report>> {
         Err(self.report(rule, found, Some(about)))
     }
 
@@ -321,7 +329,7 @@ impl State {
         Ok(())
     }
 
-    fn table(&mut self, table: Paddr, doing: &str) -> Result<&mut Table, Box<Report>> {
+    pub(super) fn table(&mut self, table: Paddr, doing: &str) -> Result<&mut Table, Box<Report>> {
         if !self.tables.contains_key(&table.0) {
             return self.bad(1, format!("{doing} of {:#x}, which is no table", table.0), table);
         }
@@ -330,8 +338,12 @@ impl State {
 
     pub(crate) fn hook(&mut self, table: Paddr, entry: Paddr, va: Vaddr) -> Check {
         let life = self.table(table, "hooking")?.life;
-        if matches!(life, Life::Given(_) | Life::Hooked) {
-            let what = if life == Life::Hooked { "hooked already" } else { "given back already" };
+        if !matches!(life, Life::Fresh | Life::Detached) {
+            let what = match life {
+                Life::Hooked => "hooked already",
+                Life::Deposited => "deposited",
+                _ => "given back already",
+            };
             return self.bad(23, format!("a table is hooked that is {what}"), table);
         }
         let t = self.table(table, "hooking")?;
@@ -361,6 +373,9 @@ impl State {
             Life::Given(_) => return self.bad(5, "a table is given back twice".into(), table),
             Life::Hooked => {
                 return self.bad(16, "a table is given back while it is hooked".into(), table);
+            }
+            Life::Deposited => {
+                return self.bad(15, "a table is given back while it is deposited".into(), table);
             }
             Life::Fresh | Life::Detached => {}
         }
@@ -448,7 +463,10 @@ impl State {
         let exposed = hooked
             && match life {
                 Life::Fresh | Life::Hooked => false,
-                Life::Detached => true,
+                // The collapse that unhooked it keeps readers out, and waits for those who were inside.
+                Life::Detached | Life::Deposited => {
+                    (self.format.walked && !t.flushed) || self.holders(table, t).next().is_some()
+                }
                 Life::Given(_) => {
                     (self.format.walked && !t.flushed)
                         || !self.grace_since(t.given)

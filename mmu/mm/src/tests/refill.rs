@@ -194,10 +194,10 @@ fn full_groups_give_up_entries() {
 
 /// Seen to fail with the refusal left out.
 #[test]
-fn deposits_under_a_hashed_page_table_are_not_modelled() {
+fn huge_pages_under_a_hashed_page_table_are_not_modelled() {
     let k = boot::<Hpt<16>>("ppc-66-fixed");
     let mm = space(&k, 1 << 16);
-    let e = mm.deposit_table(Vaddr(VA)).unwrap_err().to_string();
-    assert!(e.starts_with("not modelled: deposited tables on ppc64-hash-64k"), "{e}");
+    let e = mm.huge_map(Vaddr(VA)).unwrap_err().to_string();
+    assert!(e.starts_with("not modelled: huge pages on ppc64-hash-64k"), "{e}");
     end(&k, &mm);
 }

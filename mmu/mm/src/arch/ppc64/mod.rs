@@ -7,7 +7,7 @@ mod tlb;
 pub use hash::Hpt;
 pub use pte::Pte;
 
-use super::{Arch, FaultInfo, How, Level, Need};
+use super::{Arch, FaultInfo, How, Level, Need, PteFormat};
 use crate::error::Result;
 use crate::frag::{self, Frag, Scheme};
 use crate::kernel::Kernel;
@@ -70,6 +70,7 @@ impl<const SHIFT: u32> Arch for Radix<SHIFT> {
     const TASK_SIZE: u64 = if SHIFT == 12 { 1 << 46 } else { 1 << 47 };
     const WALKED: bool = true;
     const NO_GATHER: bool = false;
+    const DEPOSITS: bool = true;
 
     fn table_entry(level: usize, table: Paddr) -> u64 {
         Entry::directory(table.0, Self::LEVELS[level + 1].bits as u64).0
@@ -77,6 +78,11 @@ impl<const SHIFT: u32> Arch for Radix<SHIFT> {
     fn next_table(_level: usize, entry: u64) -> Option<Paddr> {
         let e = Entry(entry);
         (e.valid() && !e.is_leaf()).then_some(Paddr(entry & Entry::NLB))
+    }
+
+    fn huge_pte(entry: u64) -> Option<Pte> {
+        let e = Entry(entry);
+        (e.valid() && e.is_leaf()).then(|| Pte::from_raw(entry))
     }
 
     fn boot(memory: &Memory, max_mms: u32) -> Result<Machine> {

@@ -48,6 +48,7 @@ impl Arch for S390x {
     const TASK_SIZE: u64 = 1 << 42;
     const WALKED: bool = true;
     const NO_GATHER: bool = true;
+    const DEPOSITS: bool = true;
 
     fn table_entry(level: usize, table: Paddr) -> u64 {
         if level == REGION_3 { Rte::new(TableType::Region3, table).0 } else { Ste::new(table).0 }
@@ -56,8 +57,14 @@ impl Arch for S390x {
         if level == REGION_3 {
             (!Rte(entry).invalid()).then(|| Rte(entry).origin())
         } else {
-            (!Ste(entry).invalid()).then(|| Ste(entry).origin())
+            (entry & (Ste::I | Ste::FC) == 0).then(|| Ste(entry).origin())
         }
+    }
+    fn huge_entry(pte: Pte) -> u64 {
+        pte.segment()
+    }
+    fn huge_pte(entry: u64) -> Option<Pte> {
+        (entry & (Ste::I | Ste::FC) == Ste::FC).then(|| Pte::from_segment(entry))
     }
     fn empty(level: usize) -> u64 {
         match level {

@@ -4,7 +4,8 @@
 use crate::arch::{PteFormat, Soft};
 use crate::vma::Prot;
 use racewalk_ram::{Paddr, Pfn};
-use racewalk_walk::s390x::Pte as Hard;
+use racewalk_walk::s390x::entry::FrameBits;
+use racewalk_walk::s390x::{Pte as Hard, Ste};
 
 const PRESENT: u64 = 0x01;
 const YOUNG: u64 = 0x04;
@@ -30,6 +31,15 @@ impl Pte {
             b |= Hard::IEP;
         }
         b
+    }
+    /// The segment-table entry, with format control, of a block that this entry maps the first page of.
+    pub(super) fn segment(self) -> u64 {
+        self.0 & (Ste::SFAA | FrameBits::IEP | Ste::P) | Ste::FC
+    }
+    /// The entry for the first page of such a block, which is young, and dirty where it can be written to.
+    pub(super) fn from_segment(entry: u64) -> Pte {
+        let writes = if entry & Ste::P == 0 { WRITE | DIRTY } else { 0 };
+        Pte(entry & (Ste::SFAA | FrameBits::IEP) | PRESENT | READ | YOUNG | writes).sync()
     }
     fn sync(self) -> Pte {
         let mut b = self.0 | Hard::I | Hard::P;

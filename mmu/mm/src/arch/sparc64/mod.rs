@@ -7,7 +7,7 @@ mod tlb;
 
 pub use pte::Pte;
 
-use super::{Arch, FaultInfo, How, Level, Need, Translation};
+use super::{Arch, FaultInfo, How, Level, Need, PteFormat, Translation};
 use crate::buddy::Gfp;
 use crate::error::{MmError, Result};
 use crate::frag::{self, Frag, Scheme};
@@ -21,7 +21,7 @@ use crate::tlb_batch::TlbBatch;
 use racewalk_cpu::{Access, Cpus};
 use racewalk_ram::{Kva, Paddr, Vaddr};
 use racewalk_walk::WalkStop;
-use racewalk_walk::sparc64::sun4u::entry::TagTarget;
+use racewalk_walk::sparc64::sun4u::entry::{TagTarget, Tte};
 use racewalk_walk::sparc64::sun4u::geometry::{PGD_SHIFT, PMD_SHIFT, PUD_SHIFT, Tsb, VA_BITS};
 use racewalk_walk::sparc64::sun4u::{Context, miss};
 use racewalk_walk::sparc64::{Fault, Reason, State, Sun4u as Hw};
@@ -31,6 +31,8 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 #[derive(Clone, Copy, Debug)]
 pub struct Sparc64;
 
+/// A PMD entry that maps a huge page: two TTEs of 4M.
+const HUGE: u64 = Tte::LINUX_HUGE | 3 << 61;
 /// Bytes of a TSB: 512 entries of 16 bytes, the smallest.
 const TSB_BYTES: u64 = 8 << 10;
 /// Context numbers have 13 bits, and 0 is the kernel's.
@@ -79,12 +81,22 @@ impl Arch for Sparc64 {
     const WALKED: bool = false;
     const WALKER: Class = Class::W2;
     const NO_GATHER: bool = false;
+    const DEPOSITS: bool = true;
 
     fn table_entry(_level: usize, table: Paddr) -> u64 {
         table.0
     }
     fn next_table(_level: usize, entry: u64) -> Option<Paddr> {
-        (entry != 0).then_some(Paddr(entry))
+        (entry != 0 && entry & Tte::LINUX_HUGE == 0).then_some(Paddr(entry))
+    }
+    fn huge_entry(pte: Pte) -> u64 {
+        pte.raw() | HUGE
+    }
+    fn huge_pte(entry: u64) -> Option<Pte> {
+        (entry & Tte::LINUX_HUGE != 0).then(|| Pte::from_raw(entry & !HUGE))
+    }
+    fn huge_flush(k: &Kernel<Self>, mm: &Mm<Self>, pmd: Paddr, va: Vaddr) -> Result<()> {
+        k.flush_huge(mm, pmd, va)
     }
 
     fn boot(_memory: &Memory, max_mms: u32) -> Result<Machine> {
@@ -137,7 +149,7 @@ impl Arch for Sparc64 {
     }
 
     fn translate(k: &Kernel<Self>, cpu: u32, va: Vaddr, access: Access) -> Translation<Self> {
-        k.cpus.translate_with_misses(cpu, &Self::handler(k, cpu), va, access)
+        k.cpus.translate_with_misses(cpu, &Self::handler(k, cpu), k.config.trap_level, va, access)
     }
     fn user_piece<R>(
         k: &Kernel<Self>,
@@ -146,7 +158,7 @@ impl Arch for Sparc64 {
         f: impl FnOnce(Paddr) -> R,
     ) -> Result<R, WalkStop<Fault>> {
         let handler = Self::handler(k, racewalk_sched::this_cpu());
-        k.cpus.user_piece_with_misses(&handler, va, access, f)
+        k.cpus.user_piece_with_misses(&handler, k.config.trap_level, va, access, f)
     }
 
     fn frag(scheme: Scheme) -> Option<Box<dyn Frag<Self>>> {

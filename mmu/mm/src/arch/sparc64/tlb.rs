@@ -12,7 +12,7 @@ use crate::tlb_batch::Stale;
 use racewalk_ram::{Paddr, Vaddr};
 use racewalk_sched::{point, tso};
 use racewalk_walk::sparc64::sun4u::entry::{TagAccess, TagTarget};
-use racewalk_walk::sparc64::sun4u::geometry::Tsb;
+use racewalk_walk::sparc64::sun4u::geometry::{HUGE_HALF, Tsb};
 use racewalk_walk::sparc64::sun4u::walk::space;
 use racewalk_walk::tlb::{Purge, Spaces};
 
@@ -115,6 +115,18 @@ impl Kernel<Sparc64> {
             }
         }
         self.flush_stale(mm, &stale)?;
+        self.flush_ends(mm.kva(), Some(va), flush);
+        Ok(())
+    }
+
+    /// `pmdp_huge_clear_flush`: unhooks a huge page and demaps both its halves. No TSB has them.
+    pub(super) fn flush_huge(&self, mm: &Mm<Sparc64>, pmd: Paddr, va: Vaddr) -> Result<()> {
+        point("pmd.clear");
+        self.ram.store_u64(pmd, 0)?;
+        let flush = self.flush_begins(mm.kva(), Some(va));
+        point("demap");
+        let space = mm.context();
+        self.cpus.cross_demap(&[space.demap(Some(va)), space.demap(Some(va.offset(HUGE_HALF)))]);
         self.flush_ends(mm.kva(), Some(va), flush);
         Ok(())
     }

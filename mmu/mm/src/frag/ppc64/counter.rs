@@ -3,9 +3,10 @@
 #[cfg(test)]
 use super::fragments::list_lock;
 use super::fragments::{add, alloc, page_of, release, rest, set};
+use super::pmd::{self, PmdFragments};
 use crate::arch::Arch;
 use crate::error::{Result, broken};
-use crate::frag::Frag;
+use crate::frag::{Frag, PmdFrag};
 use crate::gather::TableBatch;
 use crate::kernel::Kernel;
 use crate::mm::Mm;
@@ -41,7 +42,11 @@ pub(super) enum Variant {
 }
 
 /// The scheme.
-pub(super) struct Counter(pub(super) Variant);
+pub(super) struct Counter {
+    pub(super) variant: Variant,
+    /// PMD tables are cut from pages too: `ppc-pmdfrag`.
+    pub(super) pmds: bool,
+}
 
 /// One deferral in the count of `ppc-v2`.
 const DEFERRED: u64 = 0x1_0000;
@@ -72,7 +77,7 @@ fn take_active<A: Arch>(k: &Kernel<A>, page: Pfn) -> Result<bool> {
 impl Counter {
     /// Takes `n` from the count; true if nothing is left.
     fn take<A: Arch>(&self, k: &Kernel<A>, page: Pfn, n: u64, by: &'static str) -> Result<bool> {
-        if self.0 != Variant::OldRef {
+        if self.variant != Variant::OldRef {
             return Ok(add(k, page, -(n as i64), by)? == 0);
         }
         for i in 0..n {
@@ -100,7 +105,7 @@ impl Counter {
     /// Nothing of the page is in use any more.
     fn last<A: Arch>(&self, k: &Kernel<A>, page: Pfn, deferred: bool) -> Result<()> {
         let queue = |which| k.call_rcu(Pages::lru(page), RcuFunc::Scheme(which));
-        match self.0 {
+        match self.variant {
             Variant::LastA => {
                 k.table_dtor(page)?;
                 queue(2)
@@ -123,7 +128,7 @@ impl Counter {
 
 impl<A: Arch> Frag<A> for Counter {
     fn alloc(&self, k: &Kernel<A>, mm: Kva) -> Result<Paddr> {
-        alloc(k, mm, if self.0 == Variant::OldRef { begin_in_refcount } else { begin })
+        alloc(k, mm, if self.variant == Variant::OldRef { begin_in_refcount } else { begin })
     }
 
     fn free(&self, k: &Kernel<A>, _mm: Kva, table: Paddr) -> Result<()> {
@@ -135,13 +140,13 @@ impl<A: Arch> Frag<A> for Counter {
     }
 
     fn defers(&self) -> bool {
-        !matches!(self.0, Variant::Base | Variant::OldRef)
+        !matches!(self.variant, Variant::Base | Variant::OldRef)
     }
 
     fn free_defer(&self, k: &Kernel<A>, _mm: &Mm<A>, table: Paddr) -> Result<()> {
         const BY: &str = "pte_free_defer";
         let page = page_of(k, table)?;
-        match self.0 {
+        match self.variant {
             Variant::V1 => k.call_rcu(Pages::lru(page), RcuFunc::Scheme(1)),
             Variant::V2 => {
                 k.stats.tables_freed.bump();
@@ -165,10 +170,17 @@ impl<A: Arch> Frag<A> for Counter {
         self.give(k, Paddr(tag), false, "__tlb_remove_table")
     }
 
+    fn pmds(&self) -> Option<&dyn PmdFrag<A>> {
+        self.pmds.then_some(&PmdFragments)
+    }
+
     fn mm_exit(&self, k: &Kernel<A>, mm: Kva) -> Result<()> {
+        if self.pmds {
+            pmd::destroy(k, mm)?;
+        }
         let Some((page, n)) = rest(k, mm)?.filter(|_| k.takes(Step::FragRest)) else { return Ok(()) };
         if self.take(k, page, n, "pte_frag_destroy")? {
-            if self.0 == Variant::V66 {
+            if self.variant == Variant::V66 {
                 take_active(k, page)?;
             }
             release(k, page)?;

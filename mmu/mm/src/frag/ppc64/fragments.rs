@@ -64,13 +64,41 @@ fn note<A: Arch>(k: &Kernel<A>, page: Pfn, old: u64, new: u64, by: &'static str)
 /// How a page's counter begins.
 pub(super) type Begin<A> = fn(&Kernel<A>, Pfn, u64) -> Result<()>;
 
+/// What is cut from pages.
+pub(super) struct Cut<A: Arch> {
+    /// Bytes of a piece; a page has a whole number of them.
+    pub(super) bytes: u64,
+    /// The word of the space that has the cursor.
+    pub(super) cursor: usize,
+    /// Makes a page.
+    pub(super) page: fn(&Kernel<A>, Kva) -> Result<Pfn>,
+    /// Destroys and frees it.
+    pub(super) release: fn(&Kernel<A>, Pfn) -> Result<()>,
+}
+
+impl<A: Arch> Cut<A> {
+    /// PTE tables.
+    const PTE: Cut<A> =
+        Cut { bytes: A::FRAGMENT, cursor: mmw::FRAG_CURSOR, page: Kernel::table_page, release };
+
+    /// Pieces of a page.
+    const fn pieces(&self) -> u64 {
+        (1 << A::PAGE_SHIFT) / self.bytes
+    }
+}
+
 /// `pte_fragment_alloc`: the cursor's piece, or the first of a fresh page, whose counter `begin` sets to the pieces that
 /// are or will be handed out.
 pub(super) fn alloc<A: Arch>(k: &Kernel<A>, mm: Kva, begin: Begin<A>) -> Result<Paddr> {
+    cut(k, mm, &Cut::PTE, begin)
+}
+
+/// The same for whatever is cut.
+pub(super) fn cut<A: Arch>(k: &Kernel<A>, mm: Kva, c: &Cut<A>, begin: Begin<A>) -> Result<Paddr> {
     let w = k.kmem.slab.object(mm)?;
-    let (lock, cursor) = (&w[mmw::PAGE_TABLE_LOCK], &w[mmw::FRAG_CURSOR]);
+    let (lock, cursor) = (&w[mmw::PAGE_TABLE_LOCK], &w[c.cursor]);
     let advance = |at: u64| {
-        let next = at + A::FRAGMENT;
+        let next = at + c.bytes;
         if next.is_multiple_of(1 << A::PAGE_SHIFT) { 0 } else { next }
     };
     let locked = k.takes(Step::CursorLock);
@@ -90,19 +118,19 @@ pub(super) fn alloc<A: Arch>(k: &Kernel<A>, mm: Kva, begin: Begin<A>) -> Result<
     if at != 0 {
         return Ok(Paddr(at));
     }
-    let page = k.table_page(mm)?;
+    let page = (c.page)(k, mm)?;
     if let Err(e) = begin(k, page, 1) {
-        release(k, page)?;
+        (c.release)(k, page)?;
         return Err(e);
     }
-    if pieces::<A>() > 1 {
+    if c.pieces() > 1 {
         // Somebody else may have made a page meanwhile: then this one is used for one table only.
         lockword::lock(lock, "page_table_lock")?;
         let taken = cursor.load(SeqCst) != 0;
         observe(taken.into());
         let r = if !taken {
             cursor.store(advance(page.paddr().0), SeqCst);
-            begin(k, page, pieces::<A>())
+            begin(k, page, c.pieces())
         } else {
             Ok(())
         };
@@ -114,9 +142,17 @@ pub(super) fn alloc<A: Arch>(k: &Kernel<A>, mm: Kva, begin: Begin<A>) -> Result<
 
 /// The space ends: the page of the cursor, and how many of its pieces were never handed out.
 pub(super) fn rest<A: Arch>(k: &Kernel<A>, mm: Kva) -> Result<Option<(Pfn, u64)>> {
-    match k.kmem.slab.object(mm)?[mmw::FRAG_CURSOR].swap(0, SeqCst) {
+    rest_of(k, mm, &Cut::PTE)
+}
+
+/// The same for whatever is cut.
+pub(super) fn rest_of<A: Arch>(k: &Kernel<A>, mm: Kva, c: &Cut<A>) -> Result<Option<(Pfn, u64)>> {
+    match k.kmem.slab.object(mm)?[c.cursor].swap(0, SeqCst) {
         0 => Ok(None),
-        at => Ok(Some((k.kmem.pages.at(Paddr(at))?, pieces::<A>() - piece::<A>(Paddr(at))))),
+        at => {
+            let page = k.kmem.pages.at(Paddr(at))?;
+            Ok(Some((page, c.pieces() - (at - page.paddr().0) / c.bytes)))
+        }
     }
 }
 

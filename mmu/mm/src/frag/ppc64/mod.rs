@@ -3,6 +3,7 @@
 mod counter;
 mod fragments;
 mod nheads;
+mod pmd;
 mod side;
 
 use super::{Frag, Scheme, whole};
@@ -11,7 +12,7 @@ use counter::{Counter, Variant};
 
 /// The code of a scheme of this family.
 pub(crate) fn of<A: Arch>(scheme: Scheme) -> Option<Box<dyn Frag<A>>> {
-    let counter = |v| Some(Box::new(Counter(v)) as Box<dyn Frag<A>>);
+    let counter = |variant| Some(Box::new(Counter { variant, pmds: false }) as Box<dyn Frag<A>>);
     match scheme.name() {
         "ppc-frag" => counter(Variant::Base),
         "ppc-v1" => counter(Variant::V1),
@@ -24,6 +25,7 @@ pub(crate) fn of<A: Arch>(scheme: Scheme) -> Option<Box<dyn Frag<A>>> {
         "ppc-jason-last-c" => counter(Variant::LastC),
         "ppc-66-fixed" => counter(Variant::V66),
         "ppc-66" => counter(Variant::V66AsMerged),
+        "ppc-pmdfrag" => Some(Box::new(Counter { variant: Variant::V66, pmds: true })),
         "ppc-oldref" => counter(Variant::OldRef),
         // A page of its own for every table wants pages no larger than a table.
         "gen-defer" if super::ppc64::fragments::pieces::<A>() == 1 => whole::of(scheme),

@@ -3,6 +3,7 @@
 mod halves;
 mod hh;
 mod rush;
+mod v2g;
 mod v61;
 mod v66;
 
@@ -22,12 +23,14 @@ pub(crate) fn of(scheme: Scheme) -> Option<Box<dyn Frag<S390x>>> {
         "s390-free-rcu" => v61(v61::Variant::FreeRcu),
         "s390-rush" => Some(Box::new(rush::Rush)),
         "s390-v2" => hh(hh::Variant::V2),
+        "s390-v2g" => Some(Box::new(v2g::V2G)),
         "s390-v2-maskfixed" => hh(hh::Variant::MaskFixed),
         "s390-v2-mmlock" => hh(hh::Variant::MmLock),
         "s390-v2+1" => hh(hh::Variant::Plus1),
         "s390-hhtail" => hh(hh::Variant::HhTail),
         "s390-1bit" => hh(hh::Variant::OneBit),
-        "s390-66" => Some(Box::new(v66::V66)),
+        "s390-66" => Some(Box::new(v66::V66 { excludes: true })),
+        "s390-thp" => Some(Box::new(v66::V66 { excludes: false })),
         // Not what other architectures call theirs.
         "s390-67" | "gen-defer" => whole::of(scheme),
         _ => None,

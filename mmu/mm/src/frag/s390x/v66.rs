@@ -15,7 +15,10 @@ use racewalk_ram::{Kva, Paddr, Pfn};
 use racewalk_sched::point;
 
 /// The scheme.
-pub(super) struct V66;
+pub(super) struct V66 {
+    /// See [`Frag::collapse_excludes`].
+    pub(super) excludes: bool,
+}
 
 impl V66 {
     /// The common first step of both frees: A and P of the half change, and the page's place on the list with them.
@@ -79,6 +82,10 @@ impl Frag<S390x> for V66 {
             k.kmem.pages.set_flag(page, flag::ACTIVE)?;
         }
         self.free(k, mm.kva(), table)
+    }
+
+    fn collapse_excludes(&self) -> bool {
+        self.excludes
     }
 
     fn remove_table(&self, k: &K, tag: u64) -> Result<()> {

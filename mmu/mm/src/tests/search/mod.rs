@@ -11,6 +11,7 @@
 //! and what is left when nobody has anything to do.
 
 mod counters;
+mod deposits;
 mod ppc64;
 mod s390x;
 mod world;

@@ -82,7 +82,8 @@ impl<const SHIFT: u32> Arch for Hpt<SHIFT> {
     const NO_GATHER: bool = false;
     // A table of pages of 64K, and the slots of its entries.
     const FRAGMENT: u64 = 4096;
-    const DEPOSIT_LIST: bool = false;
+    // With pages of 64K, huge pages have a word behind the table for each entry.
+    const PMD_FRAGMENT: u64 = if SHIFT == 16 { 16 << 10 } else { LEVELS_4K[2].bytes() };
 
     fn table_entry(_level: usize, table: Paddr) -> u64 {
         table.0

@@ -1,4 +1,4 @@
-//! Under the sanitizer, or for a recording: the test hypercall, and what is looked at when the process has ended.
+//! The test hypercall, under the sanitizer or for a recording.
 //!
 //! `DIAGNOSE` with code 0x500 is no instruction of problem state on any machine; where the run is watched it lets a
 //! guest ask for what no system call does. R1 names the function, R3 holds an address, the answer is left in R1:
@@ -12,9 +12,7 @@
 //! Anything else answers −1. Without `--sanitize` there is only the mark, and only where a recording is made.
 
 use crate::observe::Note;
-use crate::system::System;
 use crate::task::Task;
-use racewalk_mm::MmError;
 
 /// The code of the hypercall.
 const CODE: u64 = 0x500;
@@ -55,26 +53,5 @@ impl Task {
         self.set_gpr(r1, answer);
         self.set_pc(pc.wrapping_add(len as u64));
         true
-    }
-}
-
-impl System {
-    /// When the process has ended: takes its space down, and gives all that was found. With the sanitizer, what is left
-    /// over is found too.
-    pub fn findings(&self) -> Vec<MmError> {
-        let k = &self.kernel;
-        if self.sanitizes && !k.has_findings() {
-            let down = (0..self.cpus.count())
-                .try_for_each(|cpu| self.mm.detach(cpu))
-                .and_then(|()| self.mm.exit())
-                .and_then(|()| {
-                    k.rcu_barrier();
-                    k.shutdown()
-                });
-            if down.is_ok() && !k.has_findings() {
-                k.check_leaks();
-            }
-        }
-        k.take_findings()
     }
 }

@@ -1,0 +1,4 @@
+//! What there is under the sanitizer only.
+
+mod findings;
+mod hypercall;

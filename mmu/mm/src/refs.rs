@@ -1,0 +1,41 @@
+//! References that others take to pages of tables (hosted-mm F-22).
+
+use crate::arch::Arch;
+use crate::error::Result;
+use crate::mm::Mm;
+use crate::page::{FrameKind, flag};
+use racewalk_ram::Pfn;
+use racewalk_sched::point;
+use std::sync::atomic::Ordering::SeqCst;
+
+impl<A: Arch> Mm<A> {
+    /// A reference to the page that was last allocated for tables, as a walk over physical memory takes it: whether it is
+    /// hooked already or not, unless the page has no reference.
+    pub fn get_table_page(&self) -> Result<Option<Pfn>> {
+        let k = self.kernel();
+        point("page.get_unless_zero");
+        let page = Pfn(k.last_table_page.load(SeqCst));
+        if page.0 == 0 || k.kmem.pages.kind(page)? != FrameKind::PteTables {
+            return Ok(None);
+        }
+        k.note(k.kmem.pages.try_get_page(page)).map(|got| got.then_some(page))
+    }
+
+    /// Drops it. Whoever drops the last one frees the page.
+    pub fn put_table_page(&self, page: Pfn) -> Result<()> {
+        let k = self.kernel();
+        k.note((|| {
+            point("page.put");
+            if k.kmem.pages.put_testzero(page)? {
+                if k.kmem.pages.flags(page)? & flag::TABLE == 0 {
+                    // Its tables are gone: we were the last user.
+                    return k.free(page, 0);
+                }
+                let found =
+                    format!("the last reference to page {:#x} of tables is a stranger's", page.paddr().0);
+                return k.broken_about(7, found, page.paddr());
+            }
+            Ok(())
+        })())
+    }
+}
