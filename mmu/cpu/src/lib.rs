@@ -22,6 +22,7 @@ mod held;
 mod mmu;
 mod ppc64;
 mod s390x;
+mod save;
 mod sparc64;
 mod speculative;
 mod stats;
@@ -33,6 +34,7 @@ pub use mmu::Translated;
 pub use ppc64::Broadcasts;
 pub use racewalk_walk::Access;
 pub use racewalk_walk::s390x::Fault;
+pub use save::Saved;
 pub use speculative::SpeculativeWalker;
 pub use stats::{CpuStats, TlbStats};
 

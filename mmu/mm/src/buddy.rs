@@ -66,7 +66,7 @@ pub enum Failures {
     Beyond(Vec<(FrameKind, u64)>),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Injector {
     plan: Failures,
     count: u64,
@@ -265,22 +265,20 @@ impl Buddy {
 }
 
 /// The allocator as it was at some time.
-#[cfg(test)]
 #[derive(Debug)]
 pub(crate) struct Saved {
     free: FreeLists,
     pcp: Vec<Vec<u64>>,
-    plan: Failures,
+    injector: Injector,
     in_use: [i64; KINDS],
 }
 
-#[cfg(test)]
 impl Buddy {
     pub(crate) fn save(&self) -> Saved {
         Saved {
             free: locked(&self.free).clone(),
             pcp: self.pcp.iter().map(|p| locked(p).clone()).collect(),
-            plan: locked(&self.injector).plan.clone(),
+            injector: locked(&self.injector).clone(),
             in_use: std::array::from_fn(|i| self.in_use[i].load(SeqCst)),
         }
     }
@@ -288,7 +286,7 @@ impl Buddy {
     pub(crate) fn restore(&self, saved: &Saved) {
         locked(&self.free).clone_from(&saved.free);
         self.pcp.iter().zip(&saved.pcp).for_each(|(p, was)| locked(p).clone_from(was));
-        self.set_failures(saved.plan.clone());
+        locked(&self.injector).clone_from(&saved.injector);
         self.in_use.iter().zip(saved.in_use).for_each(|(n, was)| n.store(was, SeqCst));
     }
 }

@@ -14,6 +14,7 @@
 
 pub mod arch;
 mod buddy;
+mod checkpoint;
 mod context;
 pub mod cost;
 mod deposit;
@@ -22,6 +23,7 @@ mod error;
 mod fault;
 mod file;
 pub mod frag;
+pub mod frames;
 pub mod gather;
 mod hold;
 mod kernel;
@@ -50,6 +52,7 @@ mod uaccess;
 pub mod vma;
 
 pub use buddy::{Failures, Gfp, MAX_ORDER};
+pub use checkpoint::Checkpoint;
 pub use error::{Errno, MmError, Result};
 pub use fault::{Signal, signo};
 pub use file::{Backing, Bytes, FileObject};

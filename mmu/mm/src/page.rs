@@ -14,9 +14,11 @@
 use crate::error::{MmError, Result, broken};
 use crate::layout::{self, Place};
 use racewalk_ram::{Kva, Paddr, Pfn, Words};
-#[cfg(test)]
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::OnceLock;
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 
 /// Word numbers in a page record.
 pub mod word {
@@ -101,11 +103,13 @@ pub struct Pages {
     frames: u64,
     /// log2 of the frames of 4 KiB in a page. Only the first frame of a page has a record that is used.
     page_order: u32,
+    /// A bit for each record that was reached since the last [`save`](Pages::save), if there was one.
+    reached: OnceLock<Box<[AtomicU64]>>,
 }
 
 impl Pages {
     pub(crate) fn new(frames: u64, page_order: u32) -> Result<Pages> {
-        Ok(Pages { words: Words::new(frames as usize * 8)?, frames, page_order })
+        Ok(Pages { words: Words::new(frames as usize * 8)?, frames, page_order, reached: OnceLock::new() })
     }
 
     /// Number of frames.
@@ -117,6 +121,12 @@ impl Pages {
     pub fn word(&self, pfn: Pfn, word: usize) -> Result<&AtomicU64> {
         if pfn.0 >= self.frames {
             return Err(MmError::Wild { kva: layout::record(pfn), wanted: "a page record" });
+        }
+        if let Some(reached) = self.reached.get() {
+            let (bits, bit) = (&reached[pfn.0 as usize / 64], 1 << (pfn.0 % 64));
+            if bits.load(Relaxed) & bit == 0 {
+                bits.fetch_or(bit, Relaxed);
+            }
         }
         Ok(&self.words.as_slice()[pfn.0 as usize * 8 + word])
     }
@@ -262,16 +272,29 @@ impl Pages {
     }
 }
 
-#[cfg(test)]
 impl Pages {
-    /// The records of the first `frames` frames.
-    pub(crate) fn save(&self, frames: u64) -> Vec<u64> {
-        self.words.as_slice()[..frames as usize * 8].iter().map(|w| w.load(SeqCst)).collect()
+    /// All records, as words. From here on it is noted which records are reached. Nobody else uses them meanwhile.
+    pub(crate) fn save(&self) -> Vec<u64> {
+        let reached = self.reached.get_or_init(|| {
+            std::iter::repeat_with(AtomicU64::default).take((self.frames as usize).div_ceil(64)).collect()
+        });
+        reached.iter().for_each(|bits| bits.store(0, Relaxed));
+        self.words.as_slice().iter().map(|w| w.load(Relaxed)).collect()
     }
 
-    /// Puts them back; those behind, up to `frames`, were not used then.
-    pub(crate) fn restore(&self, saved: &[u64], frames: u64) {
-        let was = saved.iter().copied().chain(std::iter::repeat(0));
-        self.words.as_slice()[..frames as usize * 8].iter().zip(was).for_each(|(w, v)| w.store(v, Relaxed));
+    /// Puts them back as they were at the last [`save`](Self::save): those that were reached since.
+    pub(crate) fn restore(&self, saved: &[u64]) {
+        for (i, bits) in self.reached.get().into_iter().flatten().enumerate() {
+            let mut left = bits.load(Relaxed);
+            if left != 0 {
+                bits.store(0, Relaxed);
+            }
+            while left != 0 {
+                let at = (i * 64 + left.trailing_zeros() as usize) * 8;
+                let record = self.words.as_slice()[at..at + 8].iter();
+                record.zip(&saved[at..at + 8]).for_each(|(w, &v)| w.store(v, Relaxed));
+                left &= left - 1;
+            }
+        }
     }
 }

@@ -63,14 +63,14 @@ struct Chain {
     len: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Callbacks {
     next: Chain,
     wait: Chain,
     done: Chain,
 }
 
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Phase {
     #[default]
     Idle,
@@ -80,7 +80,7 @@ enum Phase {
     After,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct GracePeriod {
     phase: Phase,
     /// CPUs still waited for: number, counter and voluntary points at the start.
@@ -175,6 +175,23 @@ impl Rcu {
             queued: Default::default(),
             running: AtomicU64::new(0),
             news: AtomicU64::new(0),
+        }
+    }
+
+    /// Another in the same state. Nothing runs meanwhile.
+    pub(crate) fn copy(&self) -> Rcu {
+        let copy = |n: &AtomicU64| AtomicU64::new(n.load(SeqCst));
+        Rcu {
+            readers: std::array::from_fn(|i| copy(&self.readers[i])),
+            side: copy(&self.side),
+            gp: std::sync::Mutex::new(held(&self.gp).clone()),
+            completed: copy(&self.completed),
+            wanted: copy(&self.wanted),
+            lists: self.lists.iter().map(|l| std::sync::Mutex::new(held(l).clone())).collect(),
+            quiescent: self.quiescent.iter().map(copy).collect(),
+            queued: std::sync::Mutex::new(self.queued().clone()),
+            running: copy(&self.running),
+            news: copy(&self.news),
         }
     }
 

@@ -6,9 +6,10 @@
 use crate::error::{MmError, Result};
 use crate::layout::{self, Place, SLOT};
 use racewalk_ram::{Kva, Words};
-#[cfg(test)]
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const WORDS: usize = (SLOT / 8) as usize;
@@ -116,14 +117,12 @@ impl TypeSafe {
 }
 
 /// A cache as it was at some time.
-#[cfg(test)]
 #[derive(Debug)]
 pub(crate) struct Saved {
     words: Vec<u64>,
     free: Vec<u32>,
 }
 
-#[cfg(test)]
 impl Slab {
     pub(crate) fn save(&self) -> Saved {
         let words = self.words.as_slice().iter().map(|w| w.load(SeqCst)).collect();
@@ -136,7 +135,6 @@ impl Slab {
     }
 }
 
-#[cfg(test)]
 impl TypeSafe {
     pub(crate) fn save(&self) -> Saved {
         self.0.save()

@@ -50,7 +50,7 @@ struct Table {
     given: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Walk {
     id: u64,
     class: Class,
@@ -93,6 +93,7 @@ impl Usage {
 }
 
 /// The state.
+#[derive(Clone)]
 pub(crate) struct State {
     format: Format,
     seq: u64,

@@ -41,6 +41,7 @@ pub(super) enum Variant {
 }
 
 /// The scheme.
+#[derive(Clone)]
 pub(super) struct Counter(pub(super) Variant);
 
 /// One deferral in the count of `ppc-v2`.
