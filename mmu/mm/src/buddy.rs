@@ -1,17 +1,19 @@
 //! The frame allocator: buddy lists of orders 0 to 10, per-CPU lists of single pages, failure injection.
 
+mod lists;
+
+pub use lists::MAX_ORDER;
+
 use crate::error::{MmError, Result};
 use crate::page::{FrameKind, KINDS, Pages};
 use crate::stats::Stats;
+use lists::FreeLists;
 use racewalk_ram::Pfn;
 use racewalk_sched::controlled::Rng;
 use racewalk_sched::this_cpu;
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The largest order: blocks of 2^10 frames.
-pub const MAX_ORDER: u32 = 10;
 const PCP_BATCH: usize = 8;
 const PCP_HIGH: usize = 32;
 
@@ -95,46 +97,6 @@ impl Injector {
     }
 }
 
-/// The free lists alone: which block goes out, how blocks split and merge.
-#[derive(Clone, Debug, Default)]
-struct FreeLists {
-    orders: [BTreeSet<u64>; MAX_ORDER as usize + 1],
-}
-
-impl FreeLists {
-    fn add_range(&mut self, mut from: u64, to: u64) {
-        while from < to {
-            let mut order = from.trailing_zeros().min(MAX_ORDER);
-            while from + (1 << order) > to {
-                order -= 1;
-            }
-            self.orders[order as usize].insert(from);
-            from += 1 << order;
-        }
-    }
-
-    fn take(&mut self, order: u32) -> Option<u64> {
-        let found = (order..=MAX_ORDER).find(|&o| !self.orders[o as usize].is_empty())?;
-        let block = self.orders[found as usize].pop_first()?;
-        for o in (order..found).rev() {
-            self.orders[o as usize].insert(block + (1 << o));
-        }
-        Some(block)
-    }
-
-    fn give(&mut self, mut block: u64, mut order: u32) {
-        while order < MAX_ORDER && self.orders[order as usize].remove(&(block ^ 1 << order)) {
-            block &= !(1 << order);
-            order += 1;
-        }
-        self.orders[order as usize].insert(block);
-    }
-
-    fn frames(&self) -> u64 {
-        self.orders.iter().enumerate().map(|(o, s)| (s.len() as u64) << o).sum()
-    }
-}
-
 /// The frame allocator.
 #[derive(Debug)]
 pub(crate) struct Buddy {
@@ -152,7 +114,7 @@ pub(crate) struct Buddy {
 impl Buddy {
     /// All frames from `first` to `end` (not included) are free.
     pub(crate) fn new(first: u64, end: u64, page_order: u32, cpus: u32) -> Buddy {
-        let mut lists = FreeLists::default();
+        let mut lists = FreeLists::new(end);
         lists.add_range(first, end);
         Buddy {
             free: Mutex::new(lists),
@@ -340,9 +302,9 @@ mod tests {
                 b.free(&pages, &stats, p, order).unwrap();
             }
             b.drain();
-            let mut fresh = FreeLists::default();
+            let mut fresh = FreeLists::new(end);
             fresh.add_range(first, end);
-            assert_eq!(locked(&b.free).orders, fresh.orders, "everything merged again");
+            assert_eq!(*locked(&b.free), fresh, "everything merged again");
         }
     }
 

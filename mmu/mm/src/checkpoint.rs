@@ -15,6 +15,9 @@ use racewalk_sched::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
+/// A kernel and the address spaces that it has.
+pub type Ready<A> = (Arc<Kernel<A>>, Vec<Arc<Mm<A>>>);
+
 /// A machine and address spaces on it, in the state in which they were [taken](Checkpoint::take) down.
 ///
 /// The machine's memory is [blank](crate::frames::blank) memory.
@@ -52,7 +55,7 @@ impl<A: Arch> Checkpoint<A> {
     ///
     /// # Errors
     /// Guest memory cannot be written, which a checkpoint that was taken does not show.
-    pub fn restore(&self) -> Result<(Arc<Kernel<A>>, Vec<Arc<Mm<A>>>)> {
+    pub fn restore(&mut self) -> Result<Ready<A>> {
         self.frames.restore(self.kernel.ram())?;
         self.kernel.memory().restore(&self.books);
         self.kernel.cpus().restore(&self.cpus);
@@ -113,5 +116,71 @@ impl<A: Arch> Kernel<A> {
             active: self.active.iter().map(|_| Mutex::new(None)).collect(),
             halted: AtomicBool::new(self.halted.load(SeqCst)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::S390x;
+    use crate::kernel::{Config, Ledger};
+    use crate::{MapFlags, Prot, frames, sanitizer};
+    use racewalk_cpu::{Access, Cpus};
+    use racewalk_ram::Vaddr;
+
+    const SEGMENT: u64 = 2 << 20;
+
+    fn machine(ram: Arc<Ram>) -> (Arc<Kernel<S390x>>, Arc<Mm<S390x>>) {
+        let mut config = Config { reserved: 1 << 17, max_mms: 4, ..Config::default() };
+        config.sanitize = Some(sanitizer::Options { log: 16, states: true });
+        let kernel = Kernel::<S390x>::new(ram.clone(), Cpus::new(ram, 1), config).unwrap();
+        let mm = kernel.mm_create().unwrap();
+        let flags = MapFlags::FIXED | MapFlags::ANONYMOUS | MapFlags::SHARED;
+        for n in 1..4 {
+            mm.mmap(n * SEGMENT, SEGMENT, Prot::READ | Prot::WRITE, flags, None).unwrap();
+            mm.fault_in(Vaddr(n * SEGMENT), Access::Store).unwrap();
+        }
+        (kernel, mm)
+    }
+
+    /// Tables wait for a grace period when it is taken.
+    #[test]
+    fn callbacks_that_wait_come_back() {
+        let (kernel, mm) = machine(frames::blank(16 << 20).unwrap());
+        mm.munmap(SEGMENT, 3 * SEGMENT).unwrap();
+        assert_eq!(kernel.stats().rcu_callbacks.get(), 0);
+        let before = kernel.ledger();
+        let mut c = Checkpoint::take(kernel, vec![mm]).unwrap();
+        for _ in 0..3 {
+            let (kernel, mms) = c.restore().unwrap();
+            assert_eq!(kernel.ledger(), before);
+            kernel.rcu_barrier();
+            assert_ne!(kernel.stats().rcu_callbacks.get(), 0);
+            mms[0].exit().unwrap();
+            kernel.rcu_barrier();
+            kernel.shutdown().unwrap();
+            assert_eq!(kernel.take_findings().len(), 0);
+            assert_eq!(Ledger { cache: 0, ..kernel.ledger() }, Ledger::default());
+            kernel.halt();
+        }
+        let ram = c.wipe().unwrap();
+        assert!((0..ram.size() / 8).all(|i| ram.load_u64(racewalk_ram::Paddr(i * 8)).unwrap() == 0));
+    }
+
+    #[test]
+    fn what_cannot_come_back_is_an_error() {
+        let take = |ram| {
+            let (kernel, mm) = machine(ram);
+            (Checkpoint::take(kernel.clone(), vec![mm]).map(drop), kernel)
+        };
+        assert!(take(frames::blank(16 << 20).unwrap()).0.is_ok());
+        let (unwatched, kernel) = take(Arc::new(Ram::new(16 << 20).unwrap()));
+        assert!(unwatched.unwrap_err().to_string().contains("not watched"));
+        kernel.halt();
+        let (kernel, mm) = machine(frames::blank(16 << 20).unwrap());
+        let other = kernel.mm_create().unwrap();
+        assert!(Checkpoint::take(kernel.clone(), vec![mm.clone()]).is_err(), "another space");
+        kernel.halt();
+        drop((mm, other));
     }
 }

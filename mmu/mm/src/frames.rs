@@ -34,11 +34,53 @@ fn watch(ram: &Ram, f: Pfn) {
     ram.code().mark(Paddr(f.0 * PAGE_SIZE), PAGE_SIZE);
 }
 
+/// Bytes that are put back as one.
+const PIECE: usize = 64;
+/// Most pieces that are kept one by one.
+const FEW: usize = 16;
+
+/// What was in a frame.
+#[derive(Clone, Debug)]
+enum Contents {
+    Zero,
+    /// These pieces, by their place in the frame; zero between them. Most tables have few entries.
+    Pieces(Vec<(u64, [u8; PIECE])>),
+    All(Box<[u8]>),
+}
+
+impl Contents {
+    fn of(frame: &[u8]) -> Contents {
+        let (pieces, _) = frame.as_chunks::<PIECE>();
+        let used = pieces.iter().zip(0u64..).filter(|(p, _)| p.iter().any(|&b| b != 0));
+        let used: Vec<_> = used.map(|(p, n)| (n * PIECE as u64, *p)).collect();
+        match used.len() {
+            0 => Contents::Zero,
+            1..=FEW => Contents::Pieces(used),
+            _ => Contents::All(frame.into()),
+        }
+    }
+
+    fn put(&self, ram: &Ram, at: Paddr) -> Result<()> {
+        match self {
+            Contents::Zero => ram.fill(at, 0, PAGE_SIZE)?,
+            Contents::Pieces(pieces) => {
+                ram.fill(at, 0, PAGE_SIZE)?;
+                for (offset, bytes) in pieces {
+                    ram.write(at.offset(*offset), bytes)?;
+                }
+            }
+            Contents::All(bytes) => ram.write(at, bytes)?,
+        }
+        Ok(())
+    }
+}
+
 /// What was in blank memory that has been written to.
 #[derive(Debug)]
 pub(crate) struct Frames {
-    /// By frame; none: all zero.
-    contents: Vec<Option<Box<[u8]>>>,
+    /// By frame.
+    contents: Vec<Contents>,
+    written: Vec<Pfn>,
 }
 
 impl Frames {
@@ -46,26 +88,24 @@ impl Frames {
     /// The memory was never blank.
     pub(crate) fn take(ram: &Ram) -> Result<Frames> {
         let written = ram.code().take_stale();
-        let mut contents = vec![None; (ram.size() / PAGE_SIZE) as usize];
+        let mut contents = vec![Contents::Zero; (ram.size() / PAGE_SIZE) as usize];
         for &f in &written {
             let mut frame = vec![0; PAGE_SIZE as usize];
             ram.read(f.paddr(), &mut frame)?;
-            contents[f.0 as usize] = frame.iter().any(|&b| b != 0).then(|| frame.into());
+            contents[f.0 as usize] = Contents::of(&frame);
             watch(ram, f);
         }
         match (0..contents.len() as u64).find(|&f| !ram.code().has_code(Pfn(f))) {
-            None => Ok(Frames { contents }),
+            None => Ok(Frames { contents, written }),
             Some(f) => Err(MmError::Config(format!("a checkpoint of memory whose frame {f} is not watched"))),
         }
     }
 
     /// Puts back what was written to since the last of `take`, `restore` and [`wipe`].
-    pub(crate) fn restore(&self, ram: &Ram) -> Result<()> {
-        for f in ram.code().take_stale() {
-            match &self.contents[f.0 as usize] {
-                Some(bytes) => ram.write(f.paddr(), bytes)?,
-                None => ram.fill(f.paddr(), 0, PAGE_SIZE)?,
-            }
+    pub(crate) fn restore(&mut self, ram: &Ram) -> Result<()> {
+        ram.code().swap_stale(&mut self.written);
+        for &f in &self.written {
+            self.contents[f.0 as usize].put(ram, f.paddr())?;
             watch(ram, f);
         }
         Ok(())
@@ -73,8 +113,9 @@ impl Frames {
 
     /// Makes the memory blank again.
     pub(crate) fn wipe(&self, ram: &Ram) -> Result<()> {
-        for (f, _) in self.contents.iter().enumerate().filter(|c| c.1.is_some()) {
-            ram.fill(Paddr(f as u64 * PAGE_SIZE), 0, PAGE_SIZE)?;
+        let written = self.contents.iter().enumerate().filter(|c| !matches!(c.1, Contents::Zero));
+        for (f, _) in written {
+            ram.fill(Pfn(f as u64).paddr(), 0, PAGE_SIZE)?;
         }
         wipe(ram)
     }
@@ -93,14 +134,16 @@ mod tests {
     fn memory_comes_back_as_often_as_wanted() {
         let ram = blank(1 << 20).unwrap();
         ram.store_u64(Paddr(0x3008), 7).unwrap();
-        let frames = Frames::take(&ram).unwrap();
+        ram.fill(Paddr(0x7000), 0x20, 0x900).unwrap();
+        let mut frames = Frames::take(&ram).unwrap();
         for _ in 0..3 {
             ram.store_u64(Paddr(0x3ff8), 8).unwrap();
             ram.cas_u64(Paddr(0x3008), 7, 9).unwrap();
             ram.fill(Paddr(0x4ff0), 0xff, 32).unwrap();
+            ram.fill(Paddr(0x7000), 0, 0x1000).unwrap();
             frames.restore(&ram).unwrap();
-            let words = [0x3008, 0x3ff8, 0x4ff8, 0x5000].map(|a| at(&ram, a));
-            assert_eq!(words, [7, 0, 0, 0]);
+            let words = [0x3008, 0x3ff8, 0x4ff8, 0x5000, 0x78f8, 0x7900].map(|a| at(&ram, a));
+            assert_eq!(words, [7, 0, 0, 0, 0x2020_2020_2020_2020, 0]);
         }
         ram.store_u64(Paddr(0x6000), 8).unwrap();
         frames.wipe(&ram).unwrap();

@@ -39,9 +39,11 @@ pub mod page;
 mod pgtable;
 mod proc;
 mod rcu;
+mod reached;
 mod retract;
 pub mod sanitizer;
 mod slab;
+mod sorted;
 pub mod stats;
 #[cfg(test)]
 mod testing;
@@ -52,7 +54,7 @@ mod uaccess;
 pub mod vma;
 
 pub use buddy::{Failures, Gfp, MAX_ORDER};
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, Ready};
 pub use error::{Errno, MmError, Result};
 pub use fault::{Signal, signo};
 pub use file::{Backing, Bytes, FileObject};

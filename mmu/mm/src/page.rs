@@ -13,8 +13,8 @@
 
 use crate::error::{MmError, Result, broken};
 use crate::layout::{self, Place};
+use crate::reached::Reached;
 use racewalk_ram::{Kva, Paddr, Pfn, Words};
-use std::sync::OnceLock;
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{Relaxed, SeqCst},
@@ -103,13 +103,13 @@ pub struct Pages {
     frames: u64,
     /// log2 of the frames of 4 KiB in a page. Only the first frame of a page has a record that is used.
     page_order: u32,
-    /// A bit for each record that was reached since the last [`save`](Pages::save), if there was one.
-    reached: OnceLock<Box<[AtomicU64]>>,
+    /// Records reached since the last [`save`](Pages::save).
+    reached: Reached,
 }
 
 impl Pages {
     pub(crate) fn new(frames: u64, page_order: u32) -> Result<Pages> {
-        Ok(Pages { words: Words::new(frames as usize * 8)?, frames, page_order, reached: OnceLock::new() })
+        Ok(Pages { words: Words::new(frames as usize * 8)?, frames, page_order, reached: Reached::default() })
     }
 
     /// Number of frames.
@@ -122,12 +122,7 @@ impl Pages {
         if pfn.0 >= self.frames {
             return Err(MmError::Wild { kva: layout::record(pfn), wanted: "a page record" });
         }
-        if let Some(reached) = self.reached.get() {
-            let (bits, bit) = (&reached[pfn.0 as usize / 64], 1 << (pfn.0 % 64));
-            if bits.load(Relaxed) & bit == 0 {
-                bits.fetch_or(bit, Relaxed);
-            }
-        }
+        self.reached.note(pfn.0 as usize);
         Ok(&self.words.as_slice()[pfn.0 as usize * 8 + word])
     }
 
@@ -275,26 +270,15 @@ impl Pages {
 impl Pages {
     /// All records, as words. From here on it is noted which records are reached. Nobody else uses them meanwhile.
     pub(crate) fn save(&self) -> Vec<u64> {
-        let reached = self.reached.get_or_init(|| {
-            std::iter::repeat_with(AtomicU64::default).take((self.frames as usize).div_ceil(64)).collect()
-        });
-        reached.iter().for_each(|bits| bits.store(0, Relaxed));
+        self.reached.begin(self.frames as usize);
         self.words.as_slice().iter().map(|w| w.load(Relaxed)).collect()
     }
 
     /// Puts them back as they were at the last [`save`](Self::save): those that were reached since.
     pub(crate) fn restore(&self, saved: &[u64]) {
-        for (i, bits) in self.reached.get().into_iter().flatten().enumerate() {
-            let mut left = bits.load(Relaxed);
-            if left != 0 {
-                bits.store(0, Relaxed);
-            }
-            while left != 0 {
-                let at = (i * 64 + left.trailing_zeros() as usize) * 8;
-                let record = self.words.as_slice()[at..at + 8].iter();
-                record.zip(&saved[at..at + 8]).for_each(|(w, &v)| w.store(v, Relaxed));
-                left &= left - 1;
-            }
-        }
+        self.reached.take(|n| {
+            let record = self.words.as_slice()[n * 8..][..8].iter();
+            record.zip(&saved[n * 8..]).for_each(|(w, &v)| w.store(v, Relaxed));
+        });
     }
 }

@@ -5,12 +5,9 @@ use super::{setup, world};
 use crate::scenario::Scenario;
 use crate::target::{Finding, LabError, RunOptions, RunResult, Runner};
 use racewalk_mm::arch::Arch;
-use racewalk_mm::{Checkpoint, Kernel, Mm, Variant};
+use racewalk_mm::{Checkpoint, Ready, Variant};
 use racewalk_sched::controlled::{self, End, Policy};
 use std::sync::Arc;
-
-/// A machine on which the race can begin.
-type Ready<A> = (Arc<Kernel<A>>, Vec<Arc<Mm<A>>>);
 
 /// A scenario under a variant of a scheme.
 pub(super) struct Prepared<A: Arch> {
@@ -24,7 +21,7 @@ pub(super) struct Prepared<A: Arch> {
 enum Start<A: Arch> {
     /// Nothing is there yet, or any more.
     Nowhere,
-    At(Checkpoint<A>),
+    At(Box<Checkpoint<A>>),
     /// The set-up has these findings.
     Never(Vec<Finding>),
 }
@@ -71,7 +68,9 @@ impl<A: Arch> Prepared<A> {
     fn checkpoint(&self) -> Result<Start<A>, LabError> {
         Ok(match self.boot()? {
             Err(findings) => Start::Never(findings),
-            Ok((kernel, mms)) => Start::At(Checkpoint::take(kernel, mms).map_err(|e| self.failed(&e))?),
+            Ok((kernel, mms)) => {
+                Start::At(Box::new(Checkpoint::take(kernel, mms).map_err(|e| self.failed(&e))?))
+            }
         })
     }
 
@@ -91,12 +90,13 @@ impl<A: Arch> Runner for Prepared<A> {
         if let Start::Nowhere = self.start {
             self.start = self.checkpoint()?;
         }
-        let checkpoint = match &self.start {
+        let checkpoint = match &mut self.start {
             Start::At(c) => c,
             Start::Never(findings) => return Ok(never(findings, policy)),
             Start::Nowhere => unreachable!("made above"),
         };
-        let (kernel, mms) = checkpoint.restore().map_err(|e| self.failed(&e))?;
+        let restored = checkpoint.restore();
+        let (kernel, mms) = restored.map_err(|e| self.failed(&e))?;
         let result = self.race.run(kernel, mms, policy, &self.options);
         if let End::Panicked(..) = result.outcome.end {
             // Code of ours stopped halfway: nothing that it may have left is used again.

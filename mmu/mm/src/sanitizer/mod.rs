@@ -72,7 +72,7 @@ impl Sanitizer {
         Saved(self.state().clone())
     }
     pub(crate) fn restore(&self, saved: &Saved) {
-        self.state().clone_from(&saved.0);
+        self.state().go_back(&saved.0);
     }
 
     /// The log so far.
