@@ -84,6 +84,38 @@ pub(crate) struct Gate<H: Hardware> {
     pub(crate) recent: Recent,
 }
 
+impl<H: Hardware> Clone for Gate<H> {
+    fn clone(&self) -> Self {
+        let Gate { seq, running, pending, acked, fast, context, tlb, walk_cache, held, recent } = self;
+        Gate {
+            seq: *seq,
+            running: *running,
+            pending: pending.clone(),
+            acked: *acked,
+            fast: fast.clone(),
+            context: context.clone(),
+            tlb: tlb.clone(),
+            walk_cache: walk_cache.clone(),
+            held: held.clone(),
+            recent: recent.clone(),
+        }
+    }
+
+    /// Keeps what memory it has.
+    fn clone_from(&mut self, from: &Self) {
+        let Gate { seq, running, pending, acked, fast, context, tlb, walk_cache, held, recent } = from;
+        (self.seq, self.running, self.acked) = (*seq, *running, *acked);
+        self.pending.clone_from(pending);
+        self.fast.ranges.clone_from(&fast.ranges);
+        (self.fast.all, self.fast.stores) = (fast.all, fast.stores);
+        self.context.clone_from(context);
+        self.tlb.clone_from(tlb);
+        self.walk_cache.clone_from(walk_cache);
+        self.held.clone_from(held);
+        self.recent.clone_from(recent);
+    }
+}
+
 impl<H: Hardware> Gate<H> {
     /// What a lookup or a fill drove out of the model goes from the fast TLB too, at the CPU's next boundary.
     /// Whether there was anything.

@@ -10,7 +10,7 @@ use racewalk_walk::tlb::{Entry, Key};
 const PAGES: usize = 8;
 
 /// What a CPU translated last.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Held<L> {
     entries: Vec<Entry<L>>,
     next: usize,

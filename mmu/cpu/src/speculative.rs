@@ -14,7 +14,7 @@ use racewalk_walk::hardware::Hardware;
 const REACH: u64 = 4;
 
 /// Pages that a CPU translated lately.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Recent {
     pages: [u64; 16],
     filled: usize,

@@ -22,6 +22,9 @@ impl Counter {
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+    fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
 }
 
 /// Counters of one CPU.
@@ -47,6 +50,23 @@ pub struct CpuStats {
     pub waits: Counter,
     /// Cross calls sent.
     pub ipis_sent: Counter,
+}
+
+/// How many counters a CPU has.
+pub(crate) const COUNTERS: usize = 10;
+
+impl CpuStats {
+    fn all(&self) -> [&Counter; COUNTERS] {
+        let CpuStats { lookups, hits, walks, steps, faults, fills, purged, purges_sent, waits, ipis_sent } =
+            self;
+        [lookups, hits, walks, steps, faults, fills, purged, purges_sent, waits, ipis_sent]
+    }
+    pub(crate) fn values(&self) -> [u64; COUNTERS] {
+        self.all().map(Counter::get)
+    }
+    pub(crate) fn set(&self, values: &[u64; COUNTERS]) {
+        self.all().iter().zip(values).for_each(|(c, &v)| c.set(v));
+    }
 }
 
 /// Counters of one CPU's TLB and walk caches.

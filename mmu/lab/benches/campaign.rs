@@ -1,5 +1,5 @@
 //! What a campaign costs on one core, sanitizer on: `cargo bench -p racewalk-lab`. A reset is a run that ends at its first
-//! scheduling point: a machine booted, the scenario set up, its tasks made, and all given back.
+//! scheduling point: the machine put back to where the race begins, its tasks made, and all given back.
 
 use racewalk_lab::library;
 use racewalk_lab::machine::Machine;
@@ -21,12 +21,13 @@ fn seconds(start: Instant) -> f64 {
 /// Runs with random schedules: how many, their points, and how long it took.
 fn runs(scenario: &Scenario, scheme: &str, options: &RunOptions) -> (u64, u64, f64) {
     let mut policies = PolicySpec::Random.runs(1);
+    let mut runner = Machine.prepare(scenario, scheme, options).expect("a scheme of the catalogue");
     let (mut n, mut points, start) = (0, 0, Instant::now());
     let before = seconds(start);
     while start.elapsed() < TIME
         && let Some(policy) = policies.policy()
     {
-        let r = Machine.run(scenario, scheme, policy, options).expect("a scenario of the library");
+        let r = runner.run(policy).expect("a scenario of the library");
         (n, points) = (n + 1, points + r.outcome.points);
     }
     (n, points, seconds(start) - before)

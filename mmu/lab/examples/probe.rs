@@ -17,8 +17,9 @@ fn main() {
     if a.get(5).is_some_and(|x| x == "seeds") {
         let first = |seed| {
             let mut runs = spec.runs(seed);
+            let mut runner = Machine.prepare(&s, &a[2], &o).unwrap();
             (1..=n).find(|_| {
-                let r = Machine.run(&s, &a[2], runs.policy().unwrap(), &o).unwrap();
+                let r = runner.run(runs.policy().unwrap()).unwrap();
                 runs.ran(&r.outcome);
                 !r.findings.is_empty()
             })
@@ -34,11 +35,12 @@ fn main() {
         return;
     }
     let (mut points, mut found) = (0, 0);
+    let mut runner = Machine.prepare(&s, &a[2], &o).unwrap();
     let mut runs = spec.runs(1);
     let mut count = 0;
     while count < n {
         let Some(p) = runs.policy() else { break };
-        let r = Machine.run(&s, &a[2], p, &o).unwrap();
+        let r = runner.run(p).unwrap();
         runs.ran(&r.outcome);
         count += 1;
         points += r.outcome.points;

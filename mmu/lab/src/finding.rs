@@ -1,7 +1,7 @@
 //! From a schedule with a finding to a short story: shrunk in preemptions and operations, confirmed, saved, repeated.
 
 use crate::scenario::{Geometry, Scenario, ScenarioError};
-use crate::target::{LabError, RunOptions, RunResult, Target, confirm};
+use crate::target::{LabError, RunOptions, RunResult, Runner, Target, confirm};
 use racewalk_sched::controlled::{Outcome, Policy, PolicySpec, Replay, Stay};
 use racewalk_sched::schedule::Schedule;
 use racewalk_sched::schedule_file::{ScheduleFile, ScheduleFileError};
@@ -53,22 +53,18 @@ impl Finding {
         RunOptions { geometry: Some(self.geometry), states: false, ..RunOptions::default() }
     }
 
-    /// Runs `scenario` under `policy`; the outcome if the same invariant breaks first.
-    fn breaks(
-        &self,
-        target: &dyn Target,
-        scenario: &Scenario,
-        policy: &mut dyn Policy,
-    ) -> Result<Option<Outcome>, LabError> {
-        let r = target.run(scenario, &self.scheme, policy, &self.options())?;
+    /// Runs under `policy`; the outcome if the same invariant breaks first.
+    fn breaks(&self, runner: &mut dyn Runner, policy: &mut dyn Policy) -> Result<Option<Outcome>, LabError> {
+        let r = runner.run(policy)?;
         Ok(r.findings.first().is_some_and(|f| f.rule == self.rule).then_some(r.outcome))
     }
 
     /// The same with as few preemptions as no single one of which can be left out.
     fn fewer_preemptions(&self, target: &dyn Target) -> Result<Finding, LabError> {
         let mut failed = None;
+        let mut runner = target.prepare(&self.scenario, &self.scheme, &self.options())?;
         let best = minimise_schedule(&self.schedule, |s| {
-            match self.breaks(target, &self.scenario, &mut Replay::new(s.clone(), Stay)) {
+            match self.breaks(&mut *runner, &mut Replay::new(s.clone(), Stay)) {
                 Ok(o) => o,
                 Err(e) => {
                     failed.get_or_insert(e);
@@ -87,11 +83,12 @@ impl Finding {
         for part in self.scenario.removable() {
             let Some(scenario) = self.scenario.without(part) else { continue };
             // Choices name tasks by number and mean something else now: the schedule is looked for anew.
+            let mut runner = target.prepare(&scenario, &self.scheme, &self.options())?;
             let mut runs = PolicySpec::Pct { depth: 3, decisions: None }.runs(1);
             for n in 0..TRIES {
                 let found = match runs.policy() {
-                    Some(p) if n != 0 => self.breaks(target, &scenario, p)?,
-                    _ => self.breaks(target, &scenario, &mut Stay)?,
+                    Some(p) if n != 0 => self.breaks(&mut *runner, p)?,
+                    _ => self.breaks(&mut *runner, &mut Stay)?,
                 };
                 if let Some(o) = found {
                     return Ok(Some(Finding { scenario, schedule: o.schedule, ..self.clone() }));

@@ -5,20 +5,45 @@ use racewalk_mm::cost::Cost;
 use racewalk_sched::controlled::{Outcome, Policy, Replay, RoundRobin};
 use racewalk_sched::schedule::Schedule;
 
-/// Runs scenarios. Whatever it needs it makes anew for each run: runs on several host threads do not meet, and a run
-/// depends on nothing but its arguments.
+/// Runs scenarios. Runs on several host threads do not meet, and a run depends on nothing but its arguments: not on
+/// what was run before.
 pub trait Target: Sync {
     /// Ids of the schemes that it knows.
     fn schemes(&self) -> Vec<String>;
 
+    /// Makes ready for runs of `scenario` under `scheme`: what is the same in all of them is done once.
+    ///
+    /// # Errors
+    /// The target does not know the scheme, or not in any geometry that is wanted.
+    fn prepare(
+        &self,
+        scenario: &Scenario,
+        scheme: &str,
+        options: &RunOptions,
+    ) -> Result<Box<dyn Runner + '_>, LabError>;
+
     /// Runs `scenario` once under `scheme`, every choice of who goes on being `policy`'s.
+    ///
+    /// # Errors
+    /// Those of [`prepare`](Self::prepare) and of [`Runner::run`].
     fn run(
         &self,
         scenario: &Scenario,
         scheme: &str,
         policy: &mut dyn Policy,
         options: &RunOptions,
-    ) -> Result<RunResult, LabError>;
+    ) -> Result<RunResult, LabError> {
+        self.prepare(scenario, scheme, options)?.run(policy)
+    }
+}
+
+/// Runs one scenario under one scheme, again and again. Each run shows what a first one would.
+pub trait Runner: Send {
+    /// Runs it once, every choice of who goes on being `policy`'s.
+    ///
+    /// # Errors
+    /// The set-up failed, so that nothing was raced.
+    fn run(&mut self, policy: &mut dyn Policy) -> Result<RunResult, LabError>;
 }
 
 /// How a scenario is run.

@@ -250,11 +250,12 @@ pub fn search(
         let scenario = Scenario { memory: s.memory, ..scenario(seed, geometry, s.cpus) };
         let mut out = Searched { workloads: 1, ..Searched::default() };
         let mut decisions = 20;
+        let mut runner = target.prepare(&scenario, scheme, &options)?;
         for n in 0..s.schedules {
             let mut random = Random::new(seed ^ n << 32);
             let mut pct = Pct::new(seed ^ n << 32, 3, decisions);
             let policy: &mut dyn Policy = if n % 2 == 0 { &mut random } else { &mut pct };
-            let r = target.run(&scenario, scheme, policy, &options)?;
+            let r = runner.run(policy)?;
             decisions = decisions.max(r.outcome.schedule.choices.len() as u64);
             out.schedules += 1;
             out.points += r.outcome.points;

@@ -13,10 +13,11 @@ fn find(name: &str, scheme: &str, geometry: Geometry) -> Finding {
     let scenario = library::scenario(name).unwrap().unwrap();
     let mut options = RunOptions::default();
     options.geometry = Some(geometry);
+    let mut runner = Machine.prepare(&scenario, scheme, &options).unwrap();
     let mut runs = "pct:3".parse::<PolicySpec>().unwrap().runs(7);
     for _ in 0..60_000 {
         let p = runs.policy().unwrap();
-        let r = Machine.run(&scenario, scheme, p, &options).unwrap();
+        let r = runner.run(p).unwrap();
         runs.ran(&r.outcome);
         if let Some(f) = r.findings.first() {
             let (schedule, rule) = (r.outcome.schedule.clone(), f.rule);
@@ -57,9 +58,10 @@ fn shrunk_findings_are_minimal() {
         }
         for part in f.scenario.removable() {
             let Some(s) = f.scenario.without(part) else { continue };
+            let mut runner = Machine.prepare(&s, scheme, &options).unwrap();
             let mut runs = "pct:3".parse::<PolicySpec>().unwrap().runs(1);
             for _ in 0..200 {
-                let r = Machine.run(&s, scheme, runs.policy().unwrap(), &options).unwrap();
+                let r = runner.run(runs.policy().unwrap()).unwrap();
                 assert!(!broken(&r), "{name}: {part:?} is not needed");
             }
         }

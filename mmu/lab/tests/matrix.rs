@@ -21,10 +21,11 @@ fn found(scenario: &Scenario, scheme: &str, geometry: Geometry, limit: u64) -> (
     let mut options = RunOptions::default();
     options.geometry = Some(geometry);
     options.states = false;
+    let mut runner = Machine.prepare(scenario, scheme, &options).unwrap();
     let mut runs = POLICY.parse::<PolicySpec>().unwrap().runs(1);
     for n in 1..=limit {
         let policy = runs.policy().unwrap();
-        let r = Machine.run(scenario, scheme, policy, &options).unwrap();
+        let r = runner.run(policy).unwrap();
         runs.ran(&r.outcome);
         if !r.findings.is_empty() {
             let text = format!("{}\n{}", r.outcome.schedule, r.findings[0].text);

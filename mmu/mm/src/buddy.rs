@@ -1,17 +1,19 @@
 //! The frame allocator: buddy lists of orders 0 to 12, per-CPU lists of single pages, failure injection.
 
+mod lists;
+
+pub use lists::MAX_ORDER;
+
 use crate::error::{MmError, Result};
 use crate::page::{FrameKind, KINDS, Pages};
 use crate::stats::Stats;
+use lists::FreeLists;
 use racewalk_ram::Pfn;
 use racewalk_sched::controlled::Rng;
 use racewalk_sched::this_cpu;
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The largest order: blocks of 2^12 frames, which a huge page of 16 MiB takes.
-pub const MAX_ORDER: u32 = 12;
 const PCP_BATCH: usize = 8;
 const PCP_HIGH: usize = 32;
 
@@ -67,7 +69,7 @@ pub enum Failures {
 }
 
 /// A plan on its way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Injector {
     plan: Failures,
     count: u64,
@@ -101,46 +103,6 @@ impl Injector {
     }
 }
 
-/// The free lists alone: which block goes out, how blocks split and merge.
-#[derive(Clone, Debug, Default)]
-struct FreeLists {
-    orders: [BTreeSet<u64>; MAX_ORDER as usize + 1],
-}
-
-impl FreeLists {
-    fn add_range(&mut self, mut from: u64, to: u64) {
-        while from < to {
-            let mut order = from.trailing_zeros().min(MAX_ORDER);
-            while from + (1 << order) > to {
-                order -= 1;
-            }
-            self.orders[order as usize].insert(from);
-            from += 1 << order;
-        }
-    }
-
-    fn take(&mut self, order: u32) -> Option<u64> {
-        let found = (order..=MAX_ORDER).find(|&o| !self.orders[o as usize].is_empty())?;
-        let block = self.orders[found as usize].pop_first()?;
-        for o in (order..found).rev() {
-            self.orders[o as usize].insert(block + (1 << o));
-        }
-        Some(block)
-    }
-
-    fn give(&mut self, mut block: u64, mut order: u32) {
-        while order < MAX_ORDER && self.orders[order as usize].remove(&(block ^ 1 << order)) {
-            block &= !(1 << order);
-            order += 1;
-        }
-        self.orders[order as usize].insert(block);
-    }
-
-    fn frames(&self) -> u64 {
-        self.orders.iter().enumerate().map(|(o, s)| (s.len() as u64) << o).sum()
-    }
-}
-
 /// The frame allocator.
 #[derive(Debug)]
 pub(crate) struct Buddy {
@@ -159,7 +121,7 @@ pub(crate) struct Buddy {
 impl Buddy {
     /// All frames from `first` to `end` (not included) are free.
     pub(crate) fn new(first: u64, end: u64, page_order: u32, cpus: u32) -> Buddy {
-        let mut lists = FreeLists::default();
+        let mut lists = FreeLists::new(end);
         lists.add_range(first, end);
         Buddy {
             free: Mutex::new(lists),
@@ -276,22 +238,20 @@ impl Buddy {
 }
 
 /// The allocator as it was at some time.
-#[cfg(test)]
 #[derive(Debug)]
 pub(crate) struct Saved {
     free: FreeLists,
     pcp: Vec<Vec<u64>>,
-    plans: Vec<Failures>,
+    injectors: Vec<Injector>,
     in_use: [i64; KINDS],
 }
 
-#[cfg(test)]
 impl Buddy {
     pub(crate) fn save(&self) -> Saved {
         Saved {
             free: locked(&self.free).clone(),
             pcp: self.pcp.iter().map(|p| locked(p).clone()).collect(),
-            plans: locked(&self.injectors).iter().map(|i| i.plan.clone()).collect(),
+            injectors: locked(&self.injectors).clone(),
             in_use: std::array::from_fn(|i| self.in_use[i].load(SeqCst)),
         }
     }
@@ -299,7 +259,7 @@ impl Buddy {
     pub(crate) fn restore(&self, saved: &Saved) {
         locked(&self.free).clone_from(&saved.free);
         self.pcp.iter().zip(&saved.pcp).for_each(|(p, was)| locked(p).clone_from(was));
-        self.set_failures(saved.plans.clone());
+        locked(&self.injectors).clone_from(&saved.injectors);
         self.in_use.iter().zip(saved.in_use).for_each(|(n, was)| n.store(was, SeqCst));
     }
 }
@@ -353,9 +313,9 @@ mod tests {
                 b.free(&pages, &stats, p, order).unwrap();
             }
             b.drain();
-            let mut fresh = FreeLists::default();
+            let mut fresh = FreeLists::new(end);
             fresh.add_range(first, end);
-            assert_eq!(locked(&b.free).orders, fresh.orders, "everything merged again");
+            assert_eq!(*locked(&b.free), fresh, "everything merged again");
         }
     }
 

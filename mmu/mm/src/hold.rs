@@ -52,6 +52,11 @@ impl Holds {
         Holds { measure, longest: Default::default() }
     }
 
+    pub(crate) fn copy(&self) -> Holds {
+        let longest = std::array::from_fn(|i| AtomicU64::new(self.longest[i].load(Relaxed)));
+        Holds { measure: self.measure, longest }
+    }
+
     /// The longest time that `what` was held; 0 if it is not measured.
     pub fn longest(&self, what: Held) -> u64 {
         self.longest[what as usize].load(Relaxed)

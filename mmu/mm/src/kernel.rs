@@ -138,7 +138,7 @@ type Running<A> = Option<Arc<Mm<A>>>;
 
 /// The hosted kernel on a machine of architecture `A`.
 pub struct Kernel<A: Arch = S390x> {
-    memory: Arc<Memory>,
+    pub(crate) memory: Arc<Memory>,
     pub(crate) cpus: Arc<Cpus<A::Hw>>,
     pub(crate) config: Config,
     pub(crate) rcu: Rcu,
@@ -148,7 +148,7 @@ pub struct Kernel<A: Arch = S390x> {
     pub(crate) machine: A::Machine,
     /// Whose address space each CPU runs.
     pub(crate) active: Box<[Mutex<Running<A>>]>,
-    halted: AtomicBool,
+    pub(crate) halted: AtomicBool,
 }
 
 impl<A: Arch> Deref for Kernel<A> {
@@ -303,7 +303,7 @@ impl<A: Arch> Kernel<A> {
 }
 
 #[cfg(test)]
-impl<A: Arch<Machine: Clone>> Kernel<A> {
+impl<A: Arch> Kernel<A> {
     /// A kernel on the same memory, its own state as after booting.
     pub(crate) fn again(&self) -> Result<Arc<Kernel<A>>> {
         let n = self.cpus.count();

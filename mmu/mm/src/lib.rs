@@ -14,6 +14,7 @@
 
 pub mod arch;
 mod buddy;
+mod checkpoint;
 mod context;
 pub mod cost;
 mod deposit;
@@ -22,6 +23,7 @@ mod error;
 mod fault;
 mod file;
 pub mod frag;
+pub mod frames;
 pub mod gather;
 mod hold;
 mod kernel;
@@ -37,11 +39,13 @@ pub mod page;
 mod pgtable;
 mod proc;
 mod rcu;
+mod reached;
 mod refs;
 mod retract;
 mod rmap;
 pub mod sanitizer;
 mod slab;
+mod sorted;
 pub mod stats;
 #[cfg(test)]
 mod testing;
@@ -54,6 +58,7 @@ mod upper;
 pub mod vma;
 
 pub use buddy::{Failures, Gfp, MAX_ORDER};
+pub use checkpoint::{Checkpoint, Ready};
 pub use error::{Errno, MmError, Result};
 pub use fault::{Signal, signo};
 pub use file::{Backing, Bytes, FileObject};

@@ -305,32 +305,44 @@ fn half_shift(at: Paddr) -> u32 {
     if at.0 & 4 == 0 { 32 } else { 0 }
 }
 
-/// All books of a memory as they were at some time. What is in guest memory is not kept.
-#[cfg(test)]
+/// All books of a memory as they were at some time, the sanitizer's among them. What is in guest memory is not kept.
 #[derive(Debug)]
 pub(crate) struct Saved {
     pages: Vec<u64>,
     slab: crate::slab::Saved,
     type_safe: crate::slab::Saved,
     buddy: crate::buddy::Saved,
+    stats: Stats,
+    last_table_page: u64,
+    sanitizer: Option<crate::sanitizer::Saved>,
 }
 
-#[cfg(test)]
 impl Memory {
     pub(crate) fn save(&self) -> Saved {
+        let stats = Stats::default();
+        stats.set(&self.stats);
         Saved {
-            pages: self.kmem.pages.save(self.buddy.high()),
+            pages: self.kmem.pages.save(),
             slab: self.kmem.slab.save(),
             type_safe: self.kmem.type_safe.save(),
             buddy: self.buddy.save(),
+            stats,
+            last_table_page: self.last_table_page.load(SeqCst),
+            sanitizer: self.sanitizer().map(Sanitizer::save),
         }
     }
 
+    /// Puts the books back as they were at the last [`save`](Self::save), when there were no findings.
     pub(crate) fn restore(&self, saved: &Saved) {
-        self.kmem.pages.restore(&saved.pages, self.buddy.high());
+        self.kmem.pages.restore(&saved.pages);
         self.kmem.slab.restore(&saved.slab);
         self.kmem.type_safe.restore(&saved.type_safe);
         self.buddy.restore(&saved.buddy);
+        self.stats.set(&saved.stats);
+        self.last_table_page.store(saved.last_table_page, SeqCst);
+        if let (Some(s), Some(was)) = (self.sanitizer(), &saved.sanitizer) {
+            s.restore(was);
+        }
         self.take_findings();
     }
 }

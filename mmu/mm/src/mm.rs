@@ -3,6 +3,7 @@
 use crate::arch::{Arch, S390x};
 use crate::context;
 use crate::error::Result;
+use crate::file::FileObject;
 use crate::gather::Gather;
 use crate::hold::{Held, Timed};
 use crate::kernel::Kernel;
@@ -273,6 +274,31 @@ impl<A: Arch> Mm<A> {
         self.kernel.frag.mm_exit(&self.kernel, self.kva)?;
         A::forget(&self.kernel, &self.context)?;
         self.kernel.mmdrop(self.kva)
+    }
+}
+
+impl<A: Arch> Mm<A> {
+    /// The same space in the same state under another kernel, each object that it maps being what `object` makes of it.
+    /// Nothing runs meanwhile.
+    pub(crate) fn copy(
+        &self,
+        kernel: &Arc<Kernel<A>>,
+        object: impl FnMut(&Arc<FileObject>) -> Arc<FileObject>,
+    ) -> Mm<A> {
+        let space = self.space.read("mmap_lock");
+        let Space { vmas, mmap_base, start_brk, brk } = &*space;
+        let (mmap_base, start_brk, brk) = (*mmap_base, *start_brk, *brk);
+        Mm {
+            kernel: kernel.clone(),
+            kva: self.kva,
+            pgd: self.pgd,
+            context: self.context.clone(),
+            space: RwLock::new(Space { vmas: vmas.with_objects(object), mmap_base, start_brk, brk }),
+            linked: RwLock::new(self.linked.read("i_mmap").clone()),
+            anon: RwLock::new(self.anon.read("anon_vma").clone()),
+            exited: AtomicBool::new(self.exited.load(SeqCst)),
+            dropped: AtomicBool::new(self.dropped.load(SeqCst)),
+        }
     }
 }
 

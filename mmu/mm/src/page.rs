@@ -13,10 +13,12 @@
 
 use crate::error::{MmError, Result, broken};
 use crate::layout::{self, Place};
+use crate::reached::Reached;
 use racewalk_ram::{Kva, Paddr, Pfn, Words};
-#[cfg(test)]
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 
 /// Word numbers in a page record.
 pub mod word {
@@ -101,11 +103,13 @@ pub struct Pages {
     frames: u64,
     /// log2 of the frames of 4 KiB in a page. Only the first frame of a page has a record that is used.
     page_order: u32,
+    /// Records reached since the last [`save`](Pages::save).
+    reached: Reached,
 }
 
 impl Pages {
     pub(crate) fn new(frames: u64, page_order: u32) -> Result<Pages> {
-        Ok(Pages { words: Words::new(frames as usize * 8)?, frames, page_order })
+        Ok(Pages { words: Words::new(frames as usize * 8)?, frames, page_order, reached: Reached::default() })
     }
 
     /// Number of frames.
@@ -125,6 +129,7 @@ impl Pages {
         if pfn.0 >= self.frames {
             return Err(MmError::Wild { kva: layout::record(pfn), wanted: "a page record" });
         }
+        self.reached.note(pfn.0 as usize);
         Ok(&self.words.as_slice()[pfn.0 as usize * 8 + word])
     }
 
@@ -284,16 +289,18 @@ impl Pages {
     }
 }
 
-#[cfg(test)]
 impl Pages {
-    /// The records of the first `frames` frames.
-    pub(crate) fn save(&self, frames: u64) -> Vec<u64> {
-        self.words.as_slice()[..frames as usize * 8].iter().map(|w| w.load(SeqCst)).collect()
+    /// All records, as words. From here on it is noted which records are reached. Nobody else uses them meanwhile.
+    pub(crate) fn save(&self) -> Vec<u64> {
+        self.reached.begin(self.frames as usize);
+        self.words.as_slice().iter().map(|w| w.load(Relaxed)).collect()
     }
 
-    /// Puts them back; those behind, up to `frames`, were not used then.
-    pub(crate) fn restore(&self, saved: &[u64], frames: u64) {
-        let was = saved.iter().copied().chain(std::iter::repeat(0));
-        self.words.as_slice()[..frames as usize * 8].iter().zip(was).for_each(|(w, v)| w.store(v, Relaxed));
+    /// Puts them back as they were at the last [`save`](Self::save): those that were reached since.
+    pub(crate) fn restore(&self, saved: &[u64]) {
+        self.reached.take(|n| {
+            let record = self.words.as_slice()[n * 8..][..8].iter();
+            record.zip(&saved[n * 8..]).for_each(|(w, &v)| w.store(v, Relaxed));
+        });
     }
 }

@@ -18,9 +18,9 @@ use crate::kernel::Kernel;
 use crate::layout::{self, Place};
 use crate::mutant::Step;
 use crate::sanitizer::{Class, Sanitizer};
+use crate::sorted::Sorted;
 use racewalk_ram::{Kva, Paddr};
 use racewalk_sched::{NO_CPU, atomic_depth, point, this_cpu, tso, wait_while_timeout, wake};
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -63,14 +63,14 @@ struct Chain {
     len: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Callbacks {
     next: Chain,
     wait: Chain,
     done: Chain,
 }
 
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Phase {
     #[default]
     Idle,
@@ -80,7 +80,7 @@ enum Phase {
     After,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct GracePeriod {
     phase: Phase,
     /// CPUs still waited for: number, counter and voluntary points at the start.
@@ -99,8 +99,10 @@ pub(crate) struct Rcu {
     lists: Box<[std::sync::Mutex<Callbacks>]>,
     quiescent: Box<[AtomicU64]>,
     /// Heads that are queued, to find double use (invariant 4). A host lock, held for one operation.
-    queued: std::sync::Mutex<HashSet<u64>>,
+    queued: std::sync::Mutex<Sorted<()>>,
     running: AtomicU64,
+    /// Heads on all lists: with none there is nothing to look for on them.
+    heads: AtomicU64,
     /// Changes whenever something happened that a driver of grace periods may be waiting for.
     news: AtomicU64,
 }
@@ -178,7 +180,26 @@ impl Rcu {
             quiescent: std::iter::repeat_with(AtomicU64::default).take(n).collect(),
             queued: Default::default(),
             running: AtomicU64::new(0),
+            heads: AtomicU64::new(0),
             news: AtomicU64::new(0),
+        }
+    }
+
+    /// Another in the same state. Nothing runs meanwhile.
+    pub(crate) fn copy(&self) -> Rcu {
+        let copy = |n: &AtomicU64| AtomicU64::new(n.load(SeqCst));
+        Rcu {
+            readers: std::array::from_fn(|i| copy(&self.readers[i])),
+            side: copy(&self.side),
+            gp: std::sync::Mutex::new(held(&self.gp).clone()),
+            completed: copy(&self.completed),
+            wanted: copy(&self.wanted),
+            lists: self.lists.iter().map(|l| std::sync::Mutex::new(held(l).clone())).collect(),
+            quiescent: self.quiescent.iter().map(copy).collect(),
+            queued: std::sync::Mutex::new(self.queued().clone()),
+            running: copy(&self.running),
+            heads: copy(&self.heads),
+            news: copy(&self.news),
         }
     }
 
@@ -195,7 +216,7 @@ impl Rcu {
         (this_cpu() as usize).min(self.lists.len() - 1)
     }
 
-    fn queued(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {
+    fn queued(&self) -> std::sync::MutexGuard<'_, Sorted<()>> {
         held(&self.queued)
     }
 }
@@ -262,7 +283,7 @@ impl<A: Arch> Kernel<A> {
             let page = self.kmem.pages.frame_of(head, 8).ok();
             s.call_rcu(head, page)?;
         }
-        if !self.rcu.queued().insert(head.0) {
+        if !self.rcu.queued().insert(head.0, ()) {
             return broken(4, format!("call_rcu on the head at {head:?}, which is queued already"));
         }
         self.stats.rcu_calls.bump();
@@ -271,6 +292,7 @@ impl<A: Arch> Kernel<A> {
         {
             let mut l = held(&self.rcu.lists[self.rcu.local()]);
             self.chain_push(&mut l.next, head)?;
+            self.rcu.heads.fetch_add(1, SeqCst);
         }
         self.rcu.tell();
         Ok(())
@@ -304,7 +326,8 @@ impl<A: Arch> Kernel<A> {
 
     fn rcu_start(&self, gp: &mut GracePeriod) -> Result<bool> {
         let mut any = self.rcu.wanted.load(SeqCst) > self.rcu.completed.load(SeqCst);
-        for (cpu, l) in (0..).zip(&self.rcu.lists) {
+        let lists = if self.rcu.heads.load(SeqCst) == 0 { &[] } else { &*self.rcu.lists };
+        for (cpu, l) in (0..).zip(lists) {
             let mut l = held(l);
             let Callbacks { next, wait, .. } = &mut *l;
             if next.len != 0 {
@@ -380,11 +403,15 @@ impl<A: Arch> Kernel<A> {
 
     fn rcu_run_done(&self) -> Result<u64> {
         let mut n = 0;
+        if self.rcu.heads.load(SeqCst) == 0 {
+            return Ok(0);
+        }
         for l in &self.rcu.lists {
             let chain = {
                 let mut l = held(l);
                 // Counted before they leave the list, so that a barrier sees them in one place or the other.
                 self.rcu.running.fetch_add(l.done.len, SeqCst);
+                self.rcu.heads.fetch_sub(l.done.len, SeqCst);
                 std::mem::take(&mut l.done)
             };
             let r = self.rcu_run(chain);
@@ -406,7 +433,7 @@ impl<A: Arch> Kernel<A> {
             if (i + 1 == chain.len) != (head == chain.tail) {
                 return broken(4, format!("the callback list is cut or closed at {head:?}"));
             }
-            if !self.rcu.queued().remove(&head.0) {
+            if self.rcu.queued().remove(head.0).is_none() {
                 return broken(4, format!("the callback at {head:?} runs though it is not queued"));
             }
             self.stats.rcu_callbacks.bump();
@@ -424,11 +451,8 @@ impl<A: Arch> Kernel<A> {
     }
 
     fn rcu_pending(&self) -> bool {
-        self.rcu.running.load(SeqCst) != 0
-            || self.rcu.lists.iter().any(|l| {
-                let l = held(l);
-                l.next.len + l.wait.len + l.done.len != 0
-            })
+        // In this order: what leaves a list to be run is counted as running before.
+        self.rcu.heads.load(SeqCst) != 0 || self.rcu.running.load(SeqCst) != 0
     }
 
     /// Does what can be done now: advances the grace period and runs callbacks whose grace period is over. Counts

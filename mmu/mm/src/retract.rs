@@ -12,7 +12,7 @@ use racewalk_ram::Vaddr;
 use std::collections::BTreeMap;
 
 /// What is linked to the objects it maps (`i_mmap`): ranges by their first address.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Linked(BTreeMap<u64, u64>);
 
 impl Linked {

@@ -5,11 +5,13 @@
 
 use crate::error::{MmError, Result};
 use crate::layout::{self, Place, SLOT};
+use crate::reached::Reached;
 use racewalk_ram::{Kva, Words};
 use racewalk_sched::tso;
-#[cfg(test)]
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const WORDS: usize = (SLOT / 8) as usize;
@@ -19,13 +21,15 @@ const WORDS: usize = (SLOT / 8) as usize;
 pub(crate) struct Slab {
     words: Words,
     slots: u32,
+    /// Slots reached since the last [`save`](Slab::save).
+    reached: Reached,
     free: Mutex<Vec<u32>>,
 }
 
 impl Slab {
     pub(crate) fn new(slots: u32) -> Result<Slab> {
         let words = Words::new(slots as usize * WORDS)?;
-        Ok(Slab { words, slots, free: Mutex::new((0..slots).rev().collect()) })
+        Ok(Slab { words, slots, reached: Reached::default(), free: Mutex::new((0..slots).rev().collect()) })
     }
 
     // A host lock, held for one operation.
@@ -34,6 +38,7 @@ impl Slab {
     }
 
     fn slot(&self, slot: u32) -> &[AtomicU64] {
+        self.reached.note(slot as usize);
         &self.words.as_slice()[slot as usize * WORDS..][..WORDS]
     }
 
@@ -131,27 +136,28 @@ impl TypeSafe {
 }
 
 /// A cache as it was at some time.
-#[cfg(test)]
 #[derive(Debug)]
 pub(crate) struct Saved {
     words: Vec<u64>,
     free: Vec<u32>,
 }
 
-#[cfg(test)]
 impl Slab {
     pub(crate) fn save(&self) -> Saved {
-        let words = self.words.as_slice().iter().map(|w| w.load(SeqCst)).collect();
+        self.reached.begin(self.slots as usize);
+        let words = self.words.as_slice().iter().map(|w| w.load(Relaxed)).collect();
         Saved { words, free: self.list().clone() }
     }
 
     pub(crate) fn restore(&self, saved: &Saved) {
-        self.words.as_slice().iter().zip(&saved.words).for_each(|(w, &v)| w.store(v, Relaxed));
+        self.reached.take(|n| {
+            let slot = self.words.as_slice()[n * WORDS..][..WORDS].iter();
+            slot.zip(&saved.words[n * WORDS..]).for_each(|(w, &v)| w.store(v, Relaxed));
+        });
         self.list().clone_from(&saved.free);
     }
 }
 
-#[cfg(test)]
 impl TypeSafe {
     pub(crate) fn save(&self) -> Saved {
         self.0.save()

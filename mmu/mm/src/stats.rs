@@ -36,6 +36,11 @@ macro_rules! stats {
             pub fn list(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name.get()),)* ("table_bytes_peak", self.table_bytes_peak.get())]
             }
+            /// Makes every counter what it is in `from`.
+            pub(crate) fn set(&self, from: &Stats) {
+                $(self.$name.0.store(from.$name.get(), Relaxed);)*
+                self.table_bytes_peak.0.store(from.table_bytes_peak.get(), Relaxed);
+            }
         }
     };
 }

@@ -188,6 +188,19 @@ pub struct VmaTree {
 }
 
 impl VmaTree {
+    /// The same mappings, each object being what `object` makes of it.
+    pub(crate) fn with_objects(
+        &self,
+        mut object: impl FnMut(&Arc<FileObject>) -> Arc<FileObject>,
+    ) -> VmaTree {
+        let mut map = self.map.clone();
+        for v in map.values_mut() {
+            if let Contents::Object { file, .. } = &mut v.contents {
+                *file = object(file);
+            }
+        }
+        VmaTree { map }
+    }
     /// Number of mappings.
     pub fn len(&self) -> usize {
         self.map.len()

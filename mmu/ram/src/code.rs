@@ -113,7 +113,15 @@ impl CodeBits {
 
     /// Takes the frames whose code is stale. Their bits are clear already.
     pub fn take_stale(&self) -> Vec<Pfn> {
-        std::mem::take(&mut *self.stale.lock().unwrap_or_else(|e| e.into_inner()))
+        let mut taken = Vec::new();
+        self.swap_stale(&mut taken);
+        taken
+    }
+
+    /// The same in place of what is in `frames`, whose memory the queue goes on with.
+    pub fn swap_stale(&self, frames: &mut Vec<Pfn>) {
+        frames.clear();
+        std::mem::swap(frames, &mut *self.stale.lock().unwrap_or_else(|e| e.into_inner()));
     }
 }
 

@@ -84,3 +84,13 @@ fn free(b: Bencher) {
     }
     b.counter(ItemsCount::new(1000u64)).bench_local(|| (0..1000).for_each(one));
 }
+
+/// The same function without the point: what to take off from `free`.
+#[divan::bench]
+fn free_call_alone(b: Bencher) {
+    #[inline(never)]
+    fn one(n: u64) {
+        black_box(n);
+    }
+    b.counter(ItemsCount::new(1000u64)).bench_local(|| (0..1000).for_each(one));
+}

@@ -9,6 +9,7 @@ use crate::{CONTROLLED, Cancelled, Label, atomic_depth, set_atomic_depth, set_th
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 use std::time::Duration;
 
 type Task = Coroutine<Resume, (), Result<(), String>, DefaultStack>;
@@ -122,7 +123,7 @@ pub(crate) fn forget() {
     with(|c| c.forget());
 }
 
-pub(crate) fn spawn(name: String, f: Body, background: bool) -> TaskId {
+pub(crate) fn spawn(name: Arc<str>, f: Body, background: bool) -> TaskId {
     assert!(CONTROLLED.get(), "spawn outside a controlled run");
     with(|c| c.add(name, background, f))
 }

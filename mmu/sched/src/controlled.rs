@@ -7,6 +7,7 @@ pub use crate::policy::{
 pub use crate::rng::Rng;
 use crate::schedule::Schedule;
 use crate::{Cancelled, Label, co};
+use std::sync::Arc;
 
 /// How a controlled run ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -105,7 +106,7 @@ pub fn run_observed(
 ///
 /// # Panics
 /// Outside a controlled run.
-pub fn spawn(name: impl Into<String>, f: impl FnOnce() + 'static) -> TaskId {
+pub fn spawn(name: impl Into<Arc<str>>, f: impl FnOnce() + 'static) -> TaskId {
     co::spawn(name.into(), Box::new(f), false)
 }
 
@@ -114,7 +115,7 @@ pub fn spawn(name: impl Into<String>, f: impl FnOnce() + 'static) -> TaskId {
 ///
 /// # Panics
 /// Outside a controlled run.
-pub fn spawn_background(name: impl Into<String>, f: impl FnOnce() + 'static) -> TaskId {
+pub fn spawn_background(name: impl Into<Arc<str>>, f: impl FnOnce() + 'static) -> TaskId {
     co::spawn(name.into(), Box::new(f), true)
 }
 

@@ -9,6 +9,7 @@ use crate::rng::mix;
 use crate::schedule::{Schedule, VALUE};
 use crate::{CONTROLLED, Label, NO_CPU};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a task is told when it goes on.
@@ -29,7 +30,7 @@ pub(crate) enum Status {
 }
 
 pub(crate) struct Slot {
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     pub(crate) status: Status,
     pub(crate) background: bool,
     /// The CPU it held when it last stopped.
@@ -110,8 +111,8 @@ impl<'a> Core<'a> {
             closing: false,
             probing: None,
             probed: 0,
-            choices: Vec::with_capacity(64),
-            preemptions: Vec::new(),
+            choices: Vec::with_capacity(128),
+            preemptions: Vec::with_capacity(32),
             points: 0,
             now: Duration::ZERO,
             labels: Labels::new(),
@@ -119,7 +120,7 @@ impl<'a> Core<'a> {
     }
 
     /// A new task; it can run at once.
-    pub(crate) fn add(&mut self, name: String, background: bool, body: Body) -> TaskId {
+    pub(crate) fn add(&mut self, name: Arc<str>, background: bool, body: Body) -> TaskId {
         let id = self.slots.len() as TaskId;
         let at = self.labels.count("start", 0);
         let stopping = self.closing || self.end.is_some();
@@ -171,7 +172,7 @@ impl<'a> Core<'a> {
         if self.livelock.is_one(tasks().copied()) {
             let at = |&t: &TaskId| {
                 let s = &self.slots[t as usize];
-                (s.name.clone(), self.labels.text(s.at))
+                (s.name.to_string(), self.labels.text(s.at))
             };
             let tasks = tasks().map(at).collect();
             self.stop(End::Livelock(tasks));
@@ -243,7 +244,7 @@ impl<'a> Core<'a> {
         if let Err(m) = result
             && !matches!(self.end, Some(End::Panicked(..)))
         {
-            let name = slot.name.clone();
+            let name = slot.name.to_string();
             self.stop(End::Panicked(name, m));
         }
         self.not_runnable(t);
@@ -262,7 +263,7 @@ impl<'a> Core<'a> {
     /// The running task, asked to look again, would go on: a wakeup is missing.
     pub(crate) fn lost_wakeup(&mut self, label: Label) {
         self.probing = None;
-        let name = self.slots[self.current as usize].name.clone();
+        let name = self.slots[self.current as usize].name.to_string();
         self.stop(End::LostWakeup(name, label));
     }
 
@@ -347,7 +348,7 @@ impl<'a> Core<'a> {
             return Some(t);
         }
         let waiting = self.slots.iter().filter(|s| waits(s));
-        let waiting = waiting.map(|s| (s.name.clone(), self.labels.text(s.at))).collect();
+        let waiting = waiting.map(|s| (s.name.to_string(), self.labels.text(s.at))).collect();
         self.stop(End::Deadlock(waiting));
         None
     }

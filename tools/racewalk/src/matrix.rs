@@ -120,14 +120,15 @@ fn bounded(args: &Race, bound: u32, scenarios: &[Scenario], matrix: &Matrix) -> 
                 let mut options = RunOptions::default();
                 options.geometry = Some(g);
                 options.states = false;
-                let points = Machine.run(s, scheme.name(), &mut Stay, &options)?.outcome.points;
+                let mut runner = Machine.prepare(s, scheme.name(), &options)?;
+                let points = runner.run(&mut Stay)?.outcome.points;
                 if points > SMALL {
                     continue;
                 }
                 let mut dfs = Dfs::new(bound);
                 let mut rules = BTreeSet::new();
                 while dfs.schedules() < args.schedules && dfs.start() {
-                    let r = Machine.run(s, scheme.name(), &mut dfs, &options)?;
+                    let r = runner.run(&mut dfs)?;
                     rules.extend(r.findings.iter().map(|f| f.rule));
                 }
                 cells += 1;

@@ -146,9 +146,10 @@ pub fn policy_of(
                 // How many decisions a run has: the most of a few, since a run that finds something ends early.
                 None => {
                     let mut most = 1;
+                    let mut runner = Machine.prepare(scenario, scheme, options)?;
                     for seed in 0..LEARN {
                         let mut policy = Pct::new(seed, depth, most);
-                        let r = Machine.run(scenario, scheme, &mut policy, options)?;
+                        let r = runner.run(&mut policy)?;
                         most = most.max(r.outcome.schedule.choices.len() as u64);
                     }
                     most
@@ -292,9 +293,10 @@ fn dfs(
     out: &mut String,
 ) -> anyhow::Result<Option<First>> {
     let mut dfs = Dfs::new(bound);
+    let mut runner = Machine.prepare(scenario, scheme, options)?;
     let (mut first, mut found) = (None, 0u64);
     while dfs.schedules() < args.schedules && dfs.start() {
-        let r = Machine.run(scenario, scheme, &mut dfs, options)?;
+        let r = runner.run(&mut dfs)?;
         if let Some(f) = r.findings.first() {
             found += 1;
             first.get_or_insert((dfs.schedules(), r.outcome.schedule, f.rule));

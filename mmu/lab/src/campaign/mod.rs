@@ -10,7 +10,7 @@ mod tests;
 pub use states::States;
 
 use crate::scenario::Scenario;
-use crate::target::{Finding, LabError, RunOptions, Target};
+use crate::target::{Finding, LabError, RunOptions, Runner, Target};
 use racewalk_sched::controlled::{End, Policy};
 use racewalk_sched::schedule::Schedule;
 use rayon::prelude::*;
@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A part of a campaign: every `of`-th seed, beginning with the `index`-th. Written `2/4`, from `1/4` to `4/4`.
@@ -295,8 +296,14 @@ pub fn run(
         found: format!("{} jobs: {e}", plan.jobs),
         wanted: "as many as the host can start threads".into(),
     })?;
+    // As many as there are threads at most; which one a run gets changes nothing.
+    let runners: Mutex<Vec<Box<dyn Runner + '_>>> = Mutex::default();
+    let idle = || runners.lock().unwrap_or_else(PoisonError::into_inner);
     let one = |seed: u64| -> Result<Run, LabError> {
-        let result = target.run(scenario, scheme, &mut *policy(seed), options)?;
+        let kept = idle().pop();
+        let mut runner = kept.map_or_else(|| target.prepare(scenario, scheme, options), Ok)?;
+        let result = runner.run(&mut *policy(seed))?;
+        idle().push(runner);
         let (findings, outcome) = (result.findings, result.outcome);
         let found = (!findings.is_empty()).then_some(First { seed, schedule: outcome.schedule, findings });
         Ok(Run { points: outcome.points, end: outcome.end, states: result.states, found })

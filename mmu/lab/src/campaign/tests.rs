@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::columns::Columns;
-use crate::target::{Event, RunResult, confirm, replay};
+use crate::target::{Event, RunResult, Runner, confirm, replay};
 use racewalk_sched::controlled::{self, Config, Random};
 use racewalk_sched::{Lock, point};
 use std::cell::RefCell;
@@ -41,21 +41,35 @@ impl Target for Counter {
         ["plain", "locked", "hidden"].map(String::from).into()
     }
 
-    fn run(
+    fn prepare(
         &self,
         scenario: &Scenario,
         scheme: &str,
-        policy: &mut dyn Policy,
         options: &RunOptions,
-    ) -> Result<RunResult, LabError> {
+    ) -> Result<Box<dyn Runner + '_>, LabError> {
         let known = self.schemes();
         if !known.iter().any(|s| s == scheme) {
             return Err(LabError::Scheme { scheme: scheme.into(), known });
         }
-        let extra = if scheme == "hidden" { self.runs.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        let (scheme, options) = (scheme.into(), options.clone());
+        Ok(Box::new(Counting { counter: self, cpus: scenario.cpus, scheme, options }))
+    }
+}
+
+struct Counting<'a> {
+    counter: &'a Counter,
+    cpus: u32,
+    scheme: String,
+    options: RunOptions,
+}
+
+impl Runner for Counting<'_> {
+    fn run(&mut self, policy: &mut dyn Policy) -> Result<RunResult, LabError> {
+        let Counting { counter, cpus, scheme, options } = self;
+        let extra = if scheme == "hidden" { counter.runs.fetch_add(1, Ordering::Relaxed) } else { 0 };
         let locked = scheme == "locked";
         let shared = Rc::new(RefCell::new(Shared::default()));
-        let (cpus, at) = (scenario.cpus, shared.clone());
+        let (cpus, at) = (*cpus, shared.clone());
         let outcome = controlled::run(Config::default(), policy, move || {
             let lock = Rc::new(Lock::new());
             for cpu in 0..cpus {

@@ -2,13 +2,15 @@
 //! thread, and one for RCU.
 
 use super::ops::Cpu;
-use super::{Shared, boot, keep, knows, memory, of_error, rcu, setup, teardown};
+use super::race::{of_error, rcu, teardown};
+use super::world::{Shared, boot, keep, memory};
+use super::{knows, setup};
 use crate::scenario::{Geometry, Op, Verb};
 use crate::target::{Finding, LabError, RunOptions};
 use crate::workload;
 use racewalk_cpu::SpeculativeWalker;
-use racewalk_mm::arch::{Arch, Hpt, Pae, Radix, S390x, Sparc64};
-use racewalk_mm::{Failures, Gfp, Kernel, MmError, Variant};
+use racewalk_mm::arch::Arch;
+use racewalk_mm::{Failures, Gfp, Kernel, MmError, Variant, frames};
 use racewalk_sched::controlled::Rng;
 use racewalk_sched::{NO_CPU, set_this_cpu};
 use std::sync::Arc;
@@ -56,15 +58,7 @@ impl Free {
                 wanted: vec![self.geometry],
             });
         }
-        match self.geometry {
-            Geometry::S390x2k => run::<S390x>(self),
-            Geometry::Ppc64Radix64k => run::<Radix<16>>(self),
-            Geometry::Ppc64Radix4k => run::<Radix<12>>(self),
-            Geometry::Ppc64Hash64k => run::<Hpt<16>>(self),
-            Geometry::Ppc64Hash4k => run::<Hpt<12>>(self),
-            Geometry::Sparc64 => run::<Sparc64>(self),
-            Geometry::Pae => run::<Pae>(self),
-        }
+        on_geometry!(self.geometry, run(self))
     }
 }
 
@@ -132,11 +126,12 @@ fn run<A: Arch>(f: &Free) -> Result<Freed, LabError> {
 }
 
 fn finish<A: Arch>(kernel: Arc<Kernel<A>>, shared: Arc<Shared<A>>, ram: Arc<racewalk_ram::Ram>) {
-    let used = kernel.high_water();
     kernel.halt();
     drop(shared);
     drop(kernel);
-    keep(ram, used);
+    if frames::wipe(&ram).is_ok() {
+        keep(ram);
+    }
 }
 
 /// What one CPU does until `end`. Returns how many operations that were.

@@ -1,6 +1,7 @@
 //! The operations of a CPU.
 
-use super::{Shared, page, segment, setup};
+use super::setup;
+use super::world::{Shared, page, segment};
 use crate::scenario::{Op, Verb};
 use racewalk_cpu::Access;
 use racewalk_mm::arch::Arch;

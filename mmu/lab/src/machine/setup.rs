@@ -1,6 +1,6 @@
 //! What is done before the race, in no schedule.
 
-use super::{page, segment};
+use super::world::{page, segment};
 use crate::scenario::{AllocKind, Failure, Scenario, SetupKind, Which};
 use racewalk_cpu::Access;
 use racewalk_mm::arch::Arch;

@@ -206,7 +206,7 @@ pub trait Arch: Sized + Send + Sync + 'static {
     /// There are huge pages, and tables deposited for their split (hosted-mm B.5).
     const DEPOSITS: bool = false;
     /// The kernel's own tables: what a CPU without a program has loaded, and what names spaces to the hardware.
-    type Machine: Debug + Send + Sync;
+    type Machine: Clone + Debug + Send + Sync;
 
     /// An entry of level `level` (not the last) that points to `table`.
     fn table_entry(level: usize, table: Paddr) -> u64;

@@ -25,8 +25,20 @@ use racewalk_ram::{Kva, Paddr, Pfn};
 use racewalk_sched::point;
 use std::sync::atomic::Ordering::SeqCst;
 
+/// A scheme's code with what it keeps, as often as wanted: what every `Clone` scheme is.
+pub trait Copied<A: Arch> {
+    /// The same scheme in the same state. Nothing runs meanwhile.
+    fn copy(&self) -> Box<dyn Frag<A>>;
+}
+
+impl<A: Arch, F: Frag<A> + Clone + 'static> Copied<A> for F {
+    fn copy(&self) -> Box<dyn Frag<A>> {
+        Box::new(self.clone())
+    }
+}
+
 /// What a scheme does. `mm` is the slab object of the address space.
-pub trait Frag<A: Arch>: Send + Sync {
+pub trait Frag<A: Arch>: Copied<A> + Send + Sync {
     /// A PTE table, all entries invalid (or as a former user left them, which is the same).
     fn alloc(&self, k: &Kernel<A>, mm: Kva) -> Result<Paddr>;
     /// Gives a table back that no walker can reach: it may be used again at once.

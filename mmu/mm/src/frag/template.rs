@@ -15,6 +15,7 @@ use racewalk_ram::{Kva, Paddr, Pfn};
 use racewalk_sched::point;
 
 /// The scheme.
+#[derive(Clone)]
 pub(crate) struct Template;
 
 /// The page of a table; anything else was never handed out.

@@ -45,6 +45,17 @@ impl Whole {
     }
 }
 
+impl Clone for Whole {
+    fn clone(&self) -> Whole {
+        match self {
+            Whole::Rcu { defers, rereads, guards } => {
+                Whole::Rcu { defers: *defers, rereads: *rereads, guards: *guards }
+            }
+            Whole::Quick(q) => Whole::Quick(Mutex::new(list(q).clone())),
+        }
+    }
+}
+
 /// The code of a scheme that is not an architecture's own.
 pub(crate) fn of<A: Arch>(scheme: Scheme) -> Option<Box<dyn Frag<A>>> {
     match scheme.name() {

@@ -5,6 +5,7 @@ use crate::arch::Arch;
 use crate::error::{Result, broken};
 use crate::kernel::Kernel;
 use racewalk_ram::Kva;
+use std::sync::atomic::Ordering::SeqCst;
 
 /// A queued callback.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,6 +63,7 @@ impl<A: Arch> Kernel<A> {
                 l.done.tail = before.unwrap_or_default();
             }
             l.done.len -= 1;
+            self.rcu.heads.fetch_sub(1, SeqCst);
             Chain { head: which, tail: which, len: 1 }
         };
         self.rcu_run(chain)

@@ -53,6 +53,15 @@ pub trait Watcher: Send + Sync {
     fn happened(&self, cpu: u32, what: &What);
 }
 
+/// The books as they were at some time.
+pub(crate) struct Saved(State);
+
+impl std::fmt::Debug for Saved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Saved")
+    }
+}
+
 fn finding(c: Check) -> Result<(), MmError> {
     c.map_err(MmError::Found)
 }
@@ -69,6 +78,13 @@ impl Sanitizer {
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn save(&self) -> Saved {
+        Saved(self.state().clone())
+    }
+    pub(crate) fn restore(&self, saved: &Saved) {
+        self.state().go_back(&saved.0);
     }
 
     /// The log so far.

@@ -5,11 +5,13 @@ use super::deposits::Counts;
 use super::event::{Class, Event, Give, What};
 use super::report::Report;
 use crate::page::Pages;
+use crate::sorted::Sorted;
 use racewalk_cpu::CpuEvent;
 use racewalk_ram::{Kva, Paddr, Pfn, Vaddr};
 use racewalk_sched::{controlled, this_cpu};
 use racewalk_walk::event::WalkEvent;
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::thread::ThreadId;
 
 /// What the sanitizer knows of an architecture.
 #[derive(Clone, Copy)]
@@ -54,7 +56,7 @@ pub(super) struct Table {
     given: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Walk {
     id: u64,
     class: Class,
@@ -100,25 +102,31 @@ impl Usage {
 const WAITS: u64 = u64::MAX;
 
 /// The state.
+#[derive(Clone)]
 pub(crate) struct State {
     format: Format,
+    /// Threads of free runs, in the order in which they were first seen.
+    threads: Vec<ThreadId>,
     seq: u64,
     pub(crate) log: VecDeque<Event>,
     log_limit: usize,
     dropped: u64,
     pub(crate) watcher: Option<std::sync::Arc<dyn super::Watcher>>,
-    tables: BTreeMap<u64, Table>,
-    generations: BTreeMap<u64, u64>,
+    /// By address.
+    tables: Sorted<Table>,
+    generations: Sorted<u64>,
     walks: Vec<Walk>,
-    queued: BTreeSet<u64>,
-    listed: BTreeSet<u64>,
+    /// The lists of walks that have ended, for the next ones.
+    spare: Vec<Vec<(Paddr, u64)>>,
+    queued: Sorted<()>,
+    listed: Sorted<()>,
     /// Position when the running grace period began, and when the last complete one did.
     gp_began: u64,
     grace: u64,
     /// Position after which a purge of each CPU was sent.
-    purges: BTreeMap<u32, u64>,
+    purges: Sorted<u64>,
     /// Spaces that are exiting: no software walker can find their tables any more.
-    exiting: BTreeSet<u64>,
+    exiting: Sorted<()>,
     /// Lists of deposited tables, by the address of their heads.
     pub(super) deposits: BTreeMap<u64, Counts>,
     pub(crate) usage: Usage,
@@ -137,39 +145,26 @@ fn mix(mut z: u64) -> u64 {
     z ^ z >> 31
 }
 
-fn task() -> u64 {
-    match controlled::current() {
-        Some(t) => t as u64,
-        None => thread(),
-    }
-}
-
-/// A small number for the thread.
-fn thread() -> u64 {
-    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    thread_local!(static ID: u64 = NEXT.fetch_add(1, Relaxed));
-    ID.with(|i| *i)
-}
-
 impl State {
     pub(crate) fn new(format: Format, log_limit: usize, states: bool) -> State {
         State {
             format,
+            threads: Vec::new(),
             seq: 0,
             log: VecDeque::new(),
             log_limit,
             dropped: 0,
             watcher: None,
-            tables: BTreeMap::new(),
-            generations: BTreeMap::new(),
+            tables: Sorted::default(),
+            generations: Sorted::default(),
             walks: Vec::new(),
-            queued: BTreeSet::new(),
-            listed: BTreeSet::new(),
+            spare: Vec::new(),
+            queued: Sorted::default(),
+            listed: Sorted::default(),
             gp_began: 0,
             grace: 0,
-            purges: BTreeMap::new(),
-            exiting: BTreeSet::new(),
+            purges: Sorted::default(),
+            exiting: Sorted::default(),
             deposits: BTreeMap::new(),
             usage: Usage::default(),
             waiting: BTreeMap::new(),
@@ -177,6 +172,56 @@ impl State {
             codes: Vec::new(),
             states: states.then(HashSet::new),
         }
+    }
+
+    /// Makes it what it was when `was` was cloned from it.
+    pub(crate) fn go_back(&mut self, was: &State) {
+        let State {
+            format: _,
+            threads: _,
+            seq,
+            log,
+            log_limit: _,
+            dropped,
+            watcher: _,
+            tables,
+            generations,
+            walks,
+            spare: _,
+            queued,
+            listed,
+            gp_began,
+            grace,
+            purges,
+            exiting,
+            deposits,
+            usage,
+            waiting,
+            hash,
+            codes,
+            states,
+        } = was;
+        // Whoever comes first is the thread that did what has been done: a run does not depend on the thread that it is on.
+        self.threads.clear();
+        (self.seq, self.gp_began, self.grace) = (*seq, *gp_began, *grace);
+        (self.usage, self.hash) = (*usage, *hash);
+        // Events were only added, unless older ones had to go for them.
+        match self.dropped == *dropped {
+            true => self.log.truncate(log.len()),
+            false => self.log.clone_from(log),
+        }
+        self.dropped = *dropped;
+        self.tables.clone_from(tables);
+        self.generations.clone_from(generations);
+        self.walks.clone_from(walks);
+        self.queued.clone_from(queued);
+        self.listed.clone_from(listed);
+        self.purges.clone_from(purges);
+        self.exiting.clone_from(exiting);
+        self.deposits.clone_from(deposits);
+        self.waiting.clone_from(waiting);
+        self.codes.clone_from(codes);
+        self.states.clone_from(states);
     }
 
     /// Logs.
@@ -193,8 +238,22 @@ impl State {
             self.log.pop_front();
             self.dropped += 1;
         }
-        self.log.push_back(Event { seq: self.seq, cpu, task: task(), what });
+        let task = self.task();
+        self.log.push_back(Event { seq: self.seq, cpu, task, what });
         self.seq
+    }
+
+    /// The number of the task that runs; in a free run that of the thread, counted from 1.
+    fn task(&mut self) -> u64 {
+        if let Some(t) = controlled::current() {
+            return u64::from(t);
+        }
+        let me = std::thread::current().id();
+        let known = self.threads.iter().position(|t| *t == me);
+        1 + known.unwrap_or_else(|| {
+            self.threads.push(me);
+            self.threads.len() - 1
+        }) as u64
     }
 
     /// One part of the state has a new value.
@@ -215,7 +274,7 @@ impl State {
     }
 
     pub(super) fn table_code(&mut self, at: u64) {
-        let code = match self.tables.get(&at).map(|t| (t.life, t.flushed)) {
+        let code = match self.tables.get(at).map(|t| (t.life, t.flushed)) {
             None => 0,
             Some((Life::Fresh, _)) => 1,
             Some((Life::Hooked, _)) => 2,
@@ -227,7 +286,7 @@ impl State {
     }
 
     fn covering(&self, at: Paddr) -> Option<(Paddr, &Table)> {
-        let (&a, t) = self.tables.range(..=at.0).next_back()?;
+        let (a, t) = self.tables.at_or_below(at.0)?;
         (at.0 < a + t.bytes).then_some((Paddr(a), t))
     }
 
@@ -306,9 +365,8 @@ impl State {
             let found = format!("{:#x} is handed out inside {}", table.0, self.describe(at, t));
             return self.bad(5, found, at);
         }
-        let generation = self.generations.entry(table.0).or_insert(0);
-        *generation += 1;
-        let generation = *generation;
+        let generation = self.generations.get(table.0).copied().unwrap_or(0) + 1;
+        self.generations.insert(table.0, generation);
         self.note(What::Alloc { table, generation });
         let t = Table {
             bytes,
@@ -322,7 +380,7 @@ impl State {
             given: 0,
         };
         self.tables.insert(table.0, t);
-        if level.checked_add(1) == Some(self.format.levels) {
+        if level == self.format.levels - 1 {
             self.usage.take(bytes);
         }
         self.table_code(table.0);
@@ -330,10 +388,10 @@ impl State {
     }
 
     pub(super) fn table(&mut self, table: Paddr, doing: &str) -> Result<&mut Table, Box<Report>> {
-        if !self.tables.contains_key(&table.0) {
+        if !self.tables.contains(table.0) {
             return self.bad(1, format!("{doing} of {:#x}, which is no table", table.0), table);
         }
-        Ok(self.tables.get_mut(&table.0).expect("looked up above"))
+        Ok(self.tables.get_mut(table.0).expect("looked up above"))
     }
 
     pub(crate) fn hook(&mut self, table: Paddr, entry: Paddr, va: Vaddr) -> Check {
@@ -381,7 +439,7 @@ impl State {
         }
         (t.life, t.given) = (Life::Given(how), seq);
         let (bytes, level) = (t.bytes, t.level);
-        if level.checked_add(1) == Some(self.format.levels) {
+        if level == self.format.levels - 1 {
             self.usage.give(bytes);
         }
         self.table_code(table.0);
@@ -390,7 +448,7 @@ impl State {
 
     /// The space's mappings are out of everybody's reach.
     pub(crate) fn exit(&mut self, mm: Kva) {
-        self.exiting.insert(mm.0);
+        self.exiting.insert(mm.0, ());
     }
 
     fn holders(&self, at: Paddr, t: &Table) -> impl Iterator<Item = &Walk> {
@@ -404,7 +462,7 @@ impl State {
 
     /// The table's memory is used for something else from here on; `reuse`: for a table at the same place.
     fn gone(&mut self, at: Paddr, reuse: bool) -> Check {
-        let Some(t) = self.tables.get(&at.0) else { return Ok(()) };
+        let Some(t) = self.tables.get(at.0) else { return Ok(()) };
         let doing = if reuse { "handed out again" } else { "freed" };
         let Life::Given(how) = t.life else {
             let rule = if reuse { 5 } else { 13 };
@@ -422,23 +480,23 @@ impl State {
         if let Some(w) = self.holders(at, t).next() {
             return self.bad(rule, format!("the table is {doing} under a reader: {}", w.name()), at);
         }
-        if how == Give::Defer && !self.grace_since(t.given) && !self.exiting.contains(&t.mm.0) {
+        if how == Give::Defer && !self.grace_since(t.given) && !self.exiting.contains(t.mm.0) {
             let found =
                 format!("the table is {doing}, but no grace period lies between pte_free_defer and now");
             return self.bad(rule, found, at);
         }
-        if t.level.checked_add(1) == Some(self.format.levels) {
+        if t.level == self.format.levels - 1 {
             self.usage.pending -= t.bytes;
         }
         self.note(What::Gone { table: at });
-        self.tables.remove(&at.0);
+        self.tables.remove(at.0);
         self.table_code(at.0);
         Ok(())
     }
 
     /// `len` bytes go back to the frame allocator.
     pub(crate) fn freed(&mut self, at: Paddr, len: u64) -> Check {
-        let inside: Vec<u64> = self.tables.range(at.0..at.0 + len).map(|(&a, _)| a).collect();
+        let inside: Vec<u64> = self.tables.range(at.0, at.0 + len).iter().map(|t| t.0).collect();
         if inside.is_empty() {
             return Ok(());
         }
@@ -446,8 +504,8 @@ impl State {
         for a in inside {
             self.gone(Paddr(a), false)?;
         }
-        if self.listed.range(kva_of(at)..kva_of(at) + len).next().is_some()
-            || self.listed.contains(&Pages::lru(at.pfn()).0)
+        if !self.listed.range(kva_of(at), kva_of(at) + len).is_empty()
+            || self.listed.contains(Pages::lru(at.pfn()).0)
         {
             return self.bad(14, "the page is freed while a list runs through it".into(), at);
         }
@@ -488,7 +546,7 @@ impl State {
     /// invalidation that begins earlier does not cover it.
     pub(crate) fn buffered(&mut self, at: Paddr) {
         *self.waiting.entry(at.0).or_insert(0) += 1;
-        for t in self.tables.values_mut() {
+        for (_, t) in self.tables.iter_mut() {
             if t.life == Life::Detached && t.hook.is_some_and(|h| h.0 == at) {
                 t.unhooked = WAITS;
             }
@@ -507,7 +565,7 @@ impl State {
         }
         self.waiting.remove(&at.0);
         let seq = self.seq;
-        for t in self.tables.values_mut() {
+        for (_, t) in self.tables.iter_mut() {
             if t.unhooked == WAITS && t.hook.is_some_and(|h| h.0 == at) {
                 t.unhooked = seq;
             }
@@ -520,7 +578,7 @@ impl State {
         self.note(What::Flushed { mm, va });
         let format = self.format;
         let mut changed = Vec::new();
-        for (&at, t) in &mut self.tables {
+        for (at, t) in self.tables.iter_mut() {
             let covered = match (va, t.hook) {
                 (None, _) => true,
                 // Of an address: the PTE table that it is translated by.
@@ -530,7 +588,7 @@ impl State {
             let unhooked = !matches!(t.life, Life::Fresh | Life::Hooked) && t.hook.is_some();
             if t.mm == mm && covered && unhooked && t.unhooked < began && !t.flushed {
                 t.flushed = true;
-                changed.push(at);
+                changed.push(*at);
             }
         }
         for at in changed {
@@ -543,7 +601,8 @@ impl State {
     /// A software walker begins.
     pub(crate) fn enter(&mut self, class: Class) -> u64 {
         let id = self.note(What::Enter(class));
-        let w = Walk { id, class, cpu: this_cpu(), task: task(), began: id, holds: Vec::new() };
+        let (task, holds) = (self.task(), self.spare.pop().unwrap_or_default());
+        let w = Walk { id, class, cpu: this_cpu(), task, began: id, holds };
         self.walks.push(w);
         id
     }
@@ -552,7 +611,13 @@ impl State {
         if let Some(i) = self.walks.iter().position(|w| w.id == id) {
             let w = self.walks.swap_remove(i);
             self.note(What::Leave(w.class));
+            self.keep(w);
         }
+    }
+
+    fn keep(&mut self, mut walk: Walk) {
+        walk.holds.clear();
+        self.spare.push(walk.holds);
     }
 
     /// The section became one of another class: `pte_offset_map` that went on to take the lock.
@@ -564,7 +629,7 @@ impl State {
 
     /// The walker has a pointer to a table now.
     pub(crate) fn hold(&mut self, id: u64, table: Paddr) {
-        let generation = self.tables.get(&table.0).map_or(0, |t| t.generation);
+        let generation = self.tables.get(table.0).map_or(0, |t| t.generation);
         if let Some(w) = self.walks.iter_mut().find(|w| w.id == id) {
             w.holds.push((table, generation));
             let class = w.class;
@@ -614,7 +679,7 @@ impl State {
             let next = (level < self.format.levels - 1)
                 .then(|| (self.format.next_table)(level, value))
                 .flatten()
-                .map(|next| (next, self.tables.get(&next.0).map_or(0, |t| t.generation)));
+                .map(|next| (next, self.tables.get(next.0).map_or(0, |t| t.generation)));
             let w = &mut self.walks[walk];
             if !w.holds.contains(&(at, generation)) {
                 w.holds.push((at, generation));
@@ -629,14 +694,15 @@ impl State {
 
     /// An event of the hardware.
     pub(crate) fn hardware(&mut self, cpu: u32, event: &CpuEvent) -> Check {
-        let task = task();
+        let task = self.task();
         let class = self.format.walker;
         let mine = |w: &Walk| w.class == class && w.cpu == cpu && w.task == task;
         match event {
             CpuEvent::Walk(WalkEvent::Start { .. }) => {
                 self.walks.retain(|w| !mine(w));
                 let began = self.note_of(cpu, What::Enter(class));
-                let w = Walk { id: began, class, cpu, task, began, holds: Vec::new() };
+                let holds = self.spare.pop().unwrap_or_default();
+                let w = Walk { id: began, class, cpu, task, began, holds };
                 self.walks.push(w);
             }
             CpuEvent::Walk(WalkEvent::Step { entry_addr, entry, .. }) => {
@@ -647,15 +713,16 @@ impl State {
             }
             CpuEvent::Walk(WalkEvent::Done { .. } | WalkEvent::Fault { .. }) | CpuEvent::Overtaken => {
                 if let Some(i) = self.walks.iter().position(mine) {
-                    self.walks.swap_remove(i);
+                    let w = self.walks.swap_remove(i);
                     self.note_of(cpu, What::Leave(class));
+                    self.keep(w);
                 }
             }
             CpuEvent::Purge { .. } => {
-                self.purges.insert(cpu, self.seq);
+                self.purges.insert(u64::from(cpu), self.seq);
             }
             CpuEvent::Purged { .. } => {
-                let sent = self.purges.get(&cpu).copied().unwrap_or(0);
+                let sent = self.purges.get(u64::from(cpu)).copied().unwrap_or(0);
                 self.walks.retain(|w| w.class != Class::W1 || w.began > sent);
             }
             CpuEvent::Store { addr, value } => {
@@ -672,11 +739,11 @@ impl State {
     pub(crate) fn call_rcu(&mut self, head: Kva, page: Option<Pfn>) -> Check {
         self.note(What::CallRcu(head));
         let about = page.map(|p| p.paddr());
-        if self.listed.contains(&head.0) {
+        if self.listed.contains(head.0) {
             let found = format!("call_rcu on {:#x}, whose words link a list", head.0);
             return Err(self.report(4, found, about));
         }
-        if !self.queued.insert(head.0) {
+        if !self.queued.insert(head.0, ()) {
             return Err(self.report(4, format!("call_rcu on {:#x}, which is queued already", head.0), about));
         }
         self.code(head.0, 1);
@@ -684,7 +751,7 @@ impl State {
     }
 
     pub(crate) fn callback(&mut self, head: Kva) {
-        self.queued.remove(&head.0);
+        self.queued.remove(head.0);
         self.note(What::Callback(head));
         self.code(head.0, 0);
     }
@@ -700,14 +767,14 @@ impl State {
 
     pub(crate) fn list_add(&mut self, node: Kva) -> Check {
         self.note(What::Listed(node));
-        if self.queued.contains(&node.0) {
+        if self.queued.contains(node.0) {
             return Err(self.report(
                 4,
                 format!("{:#x} is linked into a list while call_rcu has it", node.0),
                 None,
             ));
         }
-        if !self.listed.insert(node.0) {
+        if !self.listed.insert(node.0, ()) {
             return Err(self.report(14, format!("{:#x} is linked into a list twice", node.0), None));
         }
         self.code(node.0, 2);
@@ -715,14 +782,14 @@ impl State {
     }
 
     pub(crate) fn list_del(&mut self, node: Kva) -> Check {
-        if self.queued.contains(&node.0) {
+        if self.queued.contains(node.0) {
             return Err(self.report(
                 4,
                 format!("{:#x} is taken off a list while call_rcu has it", node.0),
                 None,
             ));
         }
-        if self.listed.remove(&node.0) {
+        if self.listed.remove(node.0).is_some() {
             self.note(What::Unlisted(node));
             self.code(node.0, 0);
         }
@@ -731,8 +798,8 @@ impl State {
 
     /// A word outside the lists and RCU's own code is stored.
     pub(crate) fn overwrites(&self, at: Kva) -> Check {
-        match self.queued.range(..=at.0).next_back() {
-            Some(&head) if at.0 < head + 16 => Err(self.report(
+        match self.queued.at_or_below(at.0) {
+            Some((head, _)) if at.0 < head + 16 => Err(self.report(
                 4,
                 format!("the queued rcu_head at {head:#x} is overwritten at {:#x}", at.0),
                 None,
@@ -745,12 +812,10 @@ impl State {
     pub(crate) fn lock_gone(&mut self, page: Pfn, len: u64) -> Check {
         self.note(What::LockGone(page));
         let at = page.paddr().0;
-        let early = self.tables.range(at..at + len).find(|(_, t)| {
-            t.life == Life::Given(Give::Defer)
-                && !self.grace_since(t.given)
-                && !self.exiting.contains(&t.mm.0)
+        let early = self.tables.range(at, at + len).iter().find(|(_, t)| {
+            t.life == Life::Given(Give::Defer) && !self.grace_since(t.given) && !self.exiting.contains(t.mm.0)
         });
-        if let Some((&a, _)) = early {
+        if let Some(&(a, _)) = early {
             let found = "the destructor frees the lock of a deferred table before its grace period".into();
             return self.bad(11, found, Paddr(a));
         }
@@ -759,7 +824,7 @@ impl State {
 
     /// Tables that were handed out and did not come to an end.
     pub(crate) fn remaining(&self) -> Vec<String> {
-        self.tables.iter().filter(|(_, t)| t.mm != Kva(0)).map(|(&a, t)| self.describe(Paddr(a), t)).collect()
+        self.tables.iter().filter(|(_, t)| t.mm != Kva(0)).map(|(a, t)| self.describe(Paddr(*a), t)).collect()
     }
 }
 

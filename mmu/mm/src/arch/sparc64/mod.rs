@@ -45,6 +45,12 @@ pub struct Machine {
     pgd: Box<[AtomicU64]>,
 }
 
+impl Clone for Machine {
+    fn clone(&self) -> Machine {
+        Machine { pgd: self.pgd.iter().map(|p| AtomicU64::new(p.load(SeqCst))).collect() }
+    }
+}
+
 /// What names a space, and what translates it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Space {

@@ -42,6 +42,7 @@ pub(super) enum Variant {
 }
 
 /// The scheme.
+#[derive(Clone)]
 pub(super) struct Counter {
     pub(super) variant: Variant,
     /// PMD tables are cut from pages too: `ppc-pmdfrag`.

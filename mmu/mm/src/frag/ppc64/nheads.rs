@@ -18,6 +18,7 @@ use racewalk_ram::{Kva, Paddr, Pfn};
 use std::sync::atomic::Ordering::SeqCst;
 
 /// The scheme.
+#[derive(Clone)]
 pub(super) struct NHeads;
 
 /// Bytes of a head.

@@ -17,6 +17,7 @@ use racewalk_ram::{Kva, Paddr, Pfn};
 use racewalk_sched::point;
 
 /// The code.
+#[derive(Clone)]
 pub(super) struct PmdFragments;
 
 fn what<A: Arch>() -> Cut<A> {

@@ -24,7 +24,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Up to 256 fragments.
 type Bits = [u64; 4];
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Beside {
     free: Bits,
     pending: Bits,
@@ -35,6 +35,12 @@ pub(super) struct Side {
     fixed: bool,
     /// By page. A host lock, held for one atomic operation.
     beside: Mutex<BTreeMap<u64, Beside>>,
+}
+
+impl Clone for Side {
+    fn clone(&self) -> Side {
+        Side { fixed: self.fixed, beside: Mutex::new(self.beside().clone()) }
+    }
 }
 
 fn set(bits: &mut Bits, n: u64) {

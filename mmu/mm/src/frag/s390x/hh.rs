@@ -40,6 +40,12 @@ pub(super) struct Hh {
     lock: AtomicU64,
 }
 
+impl Clone for Hh {
+    fn clone(&self) -> Hh {
+        Hh { variant: self.variant, lock: AtomicU64::new(self.lock.load(SeqCst)) }
+    }
+}
+
 /// States at rest of B.3, with the fix.
 const LEGAL: &[u8] =
     &[0x01, 0x02, 0x03, 0x10, 0x12, 0x14, 0x16, 0x20, 0x21, 0x28, 0x29, 0x30, 0x34, 0x38, 0x3c];

@@ -18,6 +18,7 @@ use racewalk_ram::{Kva, Paddr, Pfn};
 use racewalk_sched::{observe, point};
 
 /// The scheme.
+#[derive(Clone)]
 pub(super) struct Rush;
 
 fn node(page: Pfn, half: u32) -> Kva {

@@ -19,6 +19,7 @@ use racewalk_sched::observe;
 use std::sync::atomic::Ordering::SeqCst;
 
 /// The scheme.
+#[derive(Clone)]
 pub(super) struct V2G;
 
 /// States at rest: those of B.3. Whether a page with one A and P of the other half is listed depends on how that was given

@@ -35,6 +35,7 @@ pub(super) enum Variant {
 }
 
 /// The scheme.
+#[derive(Clone)]
 pub(super) struct V61(pub(super) Variant);
 
 /// States of the byte at rest (B.1); zero only while the page is being freed.

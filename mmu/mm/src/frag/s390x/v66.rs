@@ -15,6 +15,7 @@ use racewalk_ram::{Kva, Paddr, Pfn};
 use racewalk_sched::point;
 
 /// The scheme.
+#[derive(Clone)]
 pub(super) struct V66 {
     /// See [`Frag::collapse_excludes`].
     pub(super) excludes: bool,

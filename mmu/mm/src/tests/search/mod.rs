@@ -115,7 +115,7 @@ fn branch(label: &'static str) -> bool {
 }
 
 /// Searches all states.
-fn search<A: Arch<Machine: Clone>>(options: Options<A>) -> Found {
+fn search<A: Arch>(options: Options<A>) -> Found {
     let began = Instant::now();
     let config = Config {
         scheme: options.scheme.parse().unwrap(),

@@ -22,7 +22,7 @@ use racewalk_ram::{Kva, Paddr, Vaddr};
 use racewalk_walk::ppc64::hash::Version;
 use racewalk_walk::ppc64::hash::entry::TableDesignation;
 use racewalk_walk::ppc64::{Context, Fault, Hash as Hw, Reason};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// A hashed page table with pages of 2^`SHIFT` bytes: 12 or 16.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +58,13 @@ pub struct Machine {
     victim: AtomicU64,
     /// Entries of SLBs too.
     slb_next: AtomicU64,
+}
+
+impl Clone for Machine {
+    fn clone(&self) -> Machine {
+        let copy = |n: &AtomicU64| AtomicU64::new(n.load(SeqCst));
+        Machine { table: self.table, victim: copy(&self.victim), slb_next: copy(&self.slb_next) }
+    }
 }
 
 /// What names a space: the number that its segments are made from.
