@@ -117,7 +117,11 @@ fn examples_in_help_run() {
         let mut words = line.split_whitespace();
         assert_eq!(words.next(), Some("racewalk"), "an example begins with racewalk: {line}");
         let args: Vec<&str> = words.collect();
-        let status = args.iter().find_map(|w| statuses.get(w)).copied().unwrap_or(0);
+        let status = match args[..] {
+            // The guest's own, which `trace --replayable` recorded before.
+            ["replay", "hello.rwt"] => 7,
+            _ => args.iter().find_map(|w| statuses.get(w)).copied().unwrap_or(0),
+        };
         run(Command::new(racewalk()).args(&args).current_dir(&dir), DEADLINE).expect(status);
     }
 }

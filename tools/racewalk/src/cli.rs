@@ -43,7 +43,7 @@ Examples:\n  racewalk run ./hello\n  racewalk run --cpus 4 --engine interp --str
         args_conflicts_with_subcommands = true,
         subcommand_negates_reqs = true,
         after_help = "Exit status: as of `run`.\n\n\
-Examples:\n  racewalk trace -o hello.rwt ./hello\n  racewalk trace show hello.rwt\n  racewalk trace -o walks.rwt --only walk,flush --cpus 4 ./threads\n  racewalk trace --ptw ./hello"
+Examples:\n  racewalk trace --replayable -o hello.rwt ./hello\n  racewalk trace show hello.rwt\n  racewalk trace -o walks.rwt --only walk,flush --cpus 4 ./threads\n  racewalk trace --ptw ./hello"
     )]
     Trace(Box<Trace>),
     /// Run the built-in multi-threaded guest and summarise what its MMU did. Needs nothing installed.
