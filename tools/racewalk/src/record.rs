@@ -228,7 +228,8 @@ pub fn record(t: &Trace, path: &Path) -> anyhow::Result<u8> {
     })?;
     let progress = Progress::start(path, written);
     let ending = if t.replayable {
-        let mut policy = Until::new(Box::new(Turns::new(t.seed)), None, Arc::default(), stop.clone());
+        let mut policy =
+            Until::new(Box::new(Turns::new(t.seed)), None, Arc::default(), stop.clone(), recorder.clone());
         let (ending, outcome) = sys.run_controlled(first, limits(), &mut policy);
         let finished = outcome.end == controlled::End::Finished;
         if finished {

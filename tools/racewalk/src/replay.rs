@@ -84,7 +84,7 @@ fn recording(args: &Replay) -> anyhow::Result<u8> {
         None => Box::new(turns),
     };
     let second = args.then.map(|seed| Box::new(Random::new(seed)) as Box<dyn Policy>);
-    let mut policy = Until::new(first_policy, second, past.clone(), stop.clone());
+    let mut policy = Until::new(first_policy, second, past.clone(), stop.clone(), recorder.clone());
     let (ending, outcome) = sys.run_controlled(first, record::limits(), &mut policy);
     sys.flush_runs();
     let finished = outcome.end == racewalk_sched::controlled::End::Finished;

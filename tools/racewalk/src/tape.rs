@@ -68,17 +68,20 @@ pub struct Until {
     second: Option<Box<dyn Policy>>,
     past: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
+    recorder: Arc<Recorder>,
 }
 
 impl Until {
-    /// `first` until `past`, then `second` if there is one; to the end with `stop`.
+    /// `first` until `past`, then `second` if there is one; to the end with `stop`. `recorder` takes nothing of what an
+    /// end before the end undoes.
     pub fn new(
         first: Box<dyn Policy>,
         second: Option<Box<dyn Policy>>,
         past: Arc<AtomicBool>,
         stop: Arc<AtomicBool>,
+        recorder: Arc<Recorder>,
     ) -> Until {
-        Until { first, second, past, stop }
+        Until { first, second, past, stop, recorder }
     }
 }
 
@@ -91,13 +94,15 @@ impl Policy for Until {
     }
 
     fn decide(&mut self, at: &Situation<'_>) -> Option<TaskId> {
-        if self.stop.load(Ordering::SeqCst) {
-            return None;
-        }
-        match &mut self.second {
-            second if self.past.load(Ordering::SeqCst) => second.as_mut()?.decide(at),
+        let next = match &mut self.second {
+            _ if self.stop.load(Ordering::SeqCst) => None,
+            second if self.past.load(Ordering::SeqCst) => second.as_mut().and_then(|p| p.decide(at)),
             _ => self.first.decide(at),
+        };
+        if next.is_none() {
+            self.recorder.close()
         }
+        next
     }
 
     fn pick(&mut self, n: u32, label: Label) -> u32 {

@@ -94,6 +94,8 @@ pub struct Recorder {
     marks: Arc<Mutex<Vec<(u64, u64)>>>,
     /// The host's time is wanted now and then.
     began: Option<Instant>,
+    /// Nothing is taken any more.
+    closed: AtomicBool,
     /// Where somebody wants to be told that an event of this number happened.
     until: Option<(u64, Arc<AtomicBool>)>,
 }
@@ -132,6 +134,7 @@ impl Recorder {
             lost: Lost::default(),
             marks: Arc::default(),
             began: times.then(Instant::now),
+            closed: AtomicBool::new(false),
             until,
         });
         let (empty, marks) = (recorder.empty.clone(), recorder.marks.clone());
@@ -154,6 +157,11 @@ impl Recorder {
     /// Whether runs of accesses are wanted at all.
     pub fn wants_runs(&self) -> bool {
         self.selection.kind(Group::Access)
+    }
+
+    /// From now on takes no events: what the end of a run that is cut short undoes has not happened.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst)
     }
 
     /// Events so far.
@@ -185,6 +193,9 @@ impl Recorder {
     }
 
     fn put(&self, s: &Stream, event: Event) {
+        if self.closed.load(Ordering::Relaxed) {
+            return;
+        }
         let mut events = lock(&s.events);
         let seq = match event {
             Event::Mark { value } => {
