@@ -357,15 +357,16 @@ impl<A: Arch> Kernel<A> {
     }
 
     fn rcu_end(&self, gp: &mut GracePeriod) -> Result<()> {
+        // Before any callback can be run, which another thread does as soon as it is on the list.
+        if let Some(s) = self.sanitizer() {
+            s.state().gp_end();
+        }
         for l in &self.rcu.lists {
             let mut l = held(l);
             let Callbacks { wait, done, .. } = &mut *l;
             self.chain_append(done, wait)?;
         }
         gp.phase = Phase::Idle;
-        if let Some(s) = self.sanitizer() {
-            s.state().gp_end();
-        }
         self.rcu.completed.fetch_add(1, SeqCst);
         self.stats.rcu_grace_periods.bump();
         self.rcu.tell();
