@@ -220,11 +220,12 @@ impl<A: Arch> Vcpu<A> {
     pub(crate) fn interpret(&mut self, block: &Block<A>, range: Range<usize>) -> Option<Stop> {
         let Range { start, end } = range;
         let mut k = start;
+        let watched = self.core.runs.watched();
         // What panics counts as not executed, as in translated code.
         let left = catch_unwind(AssertUnwindSafe(|| {
             while k < end {
                 let i = &block.insns[k];
-                if self.core.runs.watched() {
+                if watched {
                     self.core.fetching(A::pc(i), A::len(i), (k - start) as u64);
                 }
                 let mut t = Interp::new(&mut self.core);

@@ -235,7 +235,7 @@ pub fn record(t: &Trace, path: &Path) -> anyhow::Result<u8> {
         if finished {
             schedule(&recorder, &outcome)
         }
-        crate::replay::cut(ending, finished, interrupted.load(Ordering::SeqCst))
+        if interrupted.load(Ordering::SeqCst) && !finished { run::interrupted() } else { ending }
     } else {
         sys.run_free(first)
     };

@@ -8,7 +8,7 @@ use crate::tape::{Tape, Until};
 use anyhow::Context;
 use racewalk_engine::cache::Mode;
 use racewalk_linux::host::Taped;
-use racewalk_linux::system::{Ending, Options, System};
+use racewalk_linux::system::{Options, System};
 use racewalk_sched::controlled::{Policy, Random, Replay as Again, Turns};
 use racewalk_sched::schedule::Schedule;
 use racewalk_trace::answers::Answers;
@@ -226,9 +226,4 @@ fn schedule(r: &Recording) -> Option<Schedule> {
         }
     }
     text.parse().ok()
-}
-
-/// How a run ended that did not go to its end.
-pub fn cut(ending: Ending, finished: bool, interrupted: bool) -> Ending {
-    if interrupted && !finished { run::interrupted() } else { ending }
 }

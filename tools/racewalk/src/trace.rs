@@ -97,16 +97,16 @@ fn show(s: &Show) -> anyhow::Result<u8> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut shown = 0;
     if s.follow {
-        let mut seen = 0;
+        let (mut r, mut seen) = (open(&s.file)?, 0);
         loop {
-            let r = open(&s.file)?;
             let over = r.end.is_some();
             seen = follow(s, &r, seen, &mut shown, &mut out)?;
             out.flush()?;
             if over || s.limit.is_some_and(|n| shown >= n) {
                 return Ok(0);
             }
-            std::thread::sleep(LOOK)
+            std::thread::sleep(LOOK);
+            r.grow().context("read a recording")?
         }
     }
     let r = open(&s.file)?;

@@ -140,12 +140,17 @@ impl FrameHeader {
         Ok((FrameHeader { kind, stream, records, first, seq, raw, stored: len, crc }, stored))
     }
 
+    /// Whether the stored bytes are those that were written.
+    pub(crate) fn verify(&self, stored: &[u8]) -> Result<(), FrameError> {
+        match crc32fast::hash(stored) {
+            found if found == self.crc => Ok(()),
+            found => Err(FrameError::Checksum { found, wanted: self.crc }),
+        }
+    }
+
     /// The contents, from the stored bytes.
     pub(crate) fn unpack(&self, stored: &[u8]) -> Result<Vec<u8>, FrameError> {
-        let found = crc32fast::hash(stored);
-        if found != self.crc {
-            return Err(FrameError::Checksum { found, wanted: self.crc });
-        }
+        self.verify(stored)?;
         match zstd::bulk::decompress(stored, self.raw as usize) {
             Ok(c) if c.len() == self.raw as usize => Ok(c),
             _ => Err(FrameError::Decompress { wanted: self.raw }),

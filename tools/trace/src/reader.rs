@@ -82,8 +82,7 @@ impl Recording {
         let first = first.ok_or_else(|| problem("it has no whole frame that does".into()))?;
         let text = contents(&file, first).map_err(|e| problem(e.to_string()))?;
         let meta = serde_json::from_slice(&text).map_err(|e| problem(e.to_string()))?;
-        let end = frames.iter().rfind(|f| f.header.kind == FrameKind::End);
-        let end = end.and_then(|f| serde_json::from_slice(&contents(&file, f).ok()?).ok());
+        let end = end(&file, &frames);
         Ok(Recording { path: path.into(), file, minor, meta, end, frames, damage, indexed })
     }
 
@@ -97,9 +96,26 @@ impl Recording {
         self.file.len()
     }
 
-    /// Goes through the whole file without its index, and reads every frame: what is damaged.
+    /// Goes through the whole file without its index, and verifies every frame: what is damaged.
     pub fn examine(&self) -> (Vec<FrameRef>, Vec<Damage>) {
         scan(&self.file, FILE_HEADER as u64)
+    }
+
+    /// Where the frames end that were whole when it was opened.
+    fn end_of_frames(&self) -> u64 {
+        let last = self.frames.last();
+        last.map_or(FILE_HEADER as u64, |f| f.at + (FRAME_HEADER + f.header.stored as usize) as u64)
+    }
+
+    /// Looks at a file that grows: adds the frames that have become whole, and how it ended.
+    pub fn grow(&mut self) -> Result<(), TraceError> {
+        let f = File::open(&self.path).map_err(TraceError::io("open", &self.path))?;
+        self.file = MappedFile::new(&f).map_err(TraceError::io("map", &self.path))?;
+        let (more, damage) = scan(&self.file, self.end_of_frames());
+        self.frames.extend(more);
+        self.damage = damage;
+        self.end = end(&self.file, &self.frames);
+        Ok(())
     }
 
     /// A frame's contents.
@@ -161,6 +177,12 @@ impl Recording {
     }
 }
 
+/// How the run ended, if the file says.
+fn end(file: &MappedFile, frames: &[FrameRef]) -> Option<EndNote> {
+    let f = frames.iter().rfind(|f| f.header.kind == FrameKind::End)?;
+    serde_json::from_slice(&contents(file, f).ok()?).ok()
+}
+
 fn header(file: &MappedFile, path: &Path) -> Result<u16, TraceError> {
     let mut b = [0; FILE_HEADER];
     let n = file.read(0, &mut b);
@@ -216,7 +238,7 @@ fn indexed(file: &MappedFile) -> Option<Vec<FrameRef>> {
 }
 
 /// All whole frames from `at` on, and what is between them.
-pub(crate) fn scan(file: &MappedFile, mut at: u64) -> (Vec<FrameRef>, Vec<Damage>) {
+fn scan(file: &MappedFile, mut at: u64) -> (Vec<FrameRef>, Vec<Damage>) {
     let (mut frames, mut damage) = (Vec::new(), Vec::new());
     while at < file.len() {
         if at + TRAILER as u64 == file.len() {
@@ -228,8 +250,8 @@ pub(crate) fn scan(file: &MappedFile, mut at: u64) -> (Vec<FrameRef>, Vec<Damage
         }
         let good = header_at(file, at).and_then(|header| {
             let f = FrameRef { at, header };
-            // Whole means that its contents are, too.
-            contents(file, &f).map(|_| f)
+            // Whole means that its contents are, too; they are unpacked where they are read.
+            header.verify(&stored(file, &f)?).map(|()| f)
         });
         match good {
             Ok(f) => {

@@ -138,7 +138,8 @@ impl Recorder {
             until,
         });
         let (empty, marks) = (recorder.empty.clone(), recorder.marks.clone());
-        let merge = Merge { output, selection, marks, empty, streams: BTreeMap::new() };
+        let everything = selection.everything();
+        let merge = Merge { output, selection, everything, marks, empty, streams: BTreeMap::new() };
         let thread =
             std::thread::Builder::new().name("recording".into()).spawn(move || merge.run(receiver))?;
         Ok((recorder, Drain { thread }))
@@ -347,6 +348,8 @@ struct Merging {
 struct Merge<O> {
     output: O,
     selection: Selection,
+    /// The selection leaves nothing out.
+    everything: bool,
     marks: Arc<Mutex<Vec<(u64, u64)>>>,
     empty: Arc<Mutex<Vec<Vec<Run>>>>,
     streams: BTreeMap<u32, Merging>,
@@ -388,7 +391,6 @@ impl<O: Output> Merge<O> {
         if first != u64::MAX {
             m.next = first;
         }
-        let everything = self.selection.everything();
         let mut k = 0;
         while k < runs.len() {
             let Some(m) = self.streams.get_mut(&stream) else { return };
@@ -397,7 +399,7 @@ impl<O: Output> Merge<O> {
                 usize::try_from(p.at.saturating_sub(m.next)).map_or(runs.len(), |n| runs.len().min(k + n))
             });
             let here = &runs[k..stop];
-            if everything {
+            if self.everything {
                 for r in here {
                     if r.word & Run::FETCH != 0 {
                         self.output.enter(stream, r.page(), r.count)
@@ -453,7 +455,7 @@ impl<O: Output> Merge<O> {
                 return;
             }
             let Some(p) = m.waiting.pop_front() else { return };
-            if wanted(&self.selection, &self.marks, m, &p) {
+            if self.everything || wanted(&self.selection, &self.marks, m, &p) {
                 self.output.event(stream, p.seq, p.instructions, p.event)
             }
         }
@@ -462,9 +464,6 @@ impl<O: Output> Merge<O> {
 
 /// Whether an event is among what is selected by address, instruction and mark.
 fn wanted(s: &Selection, marks: &Mutex<Vec<(u64, u64)>>, m: &mut Merging, p: &Pending) -> bool {
-    if s.everything() {
-        return true;
-    }
     m.clock = p.instructions;
     let mut within = true;
     if let Some((from, to)) = s.marks {

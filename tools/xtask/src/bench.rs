@@ -26,14 +26,20 @@ pub fn bench(d: &Dirs, a: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The text that compare.py prints. A wrong checksum is an error.
-fn compare(d: &Dirs, suite: &Path, pairs: u32, names: &[String]) -> anyhow::Result<String> {
+/// Builds a suite. Where: its programs are in `bin`.
+pub fn build(d: &Dirs, suite: &Path) -> anyhow::Result<PathBuf> {
     let scratch = d.guests.with_file_name("bench");
     std::fs::create_dir_all(&scratch).with_context(|| format!("create {}", scratch.display()))?;
     succeed(
         Command::new("sh").arg(suite.join("build.sh")).env("B", &scratch).stdout(Stdio::null()),
         "the suite was not built",
     )?;
+    Ok(scratch)
+}
+
+/// The text that compare.py prints. A wrong checksum is an error.
+fn compare(d: &Dirs, suite: &Path, pairs: u32, names: &[String]) -> anyhow::Result<String> {
+    let scratch = build(d, suite)?;
     ensure!(
         install::find("python3").is_some(),
         "python3 is missing; type as root: apt-get install -y python3"

@@ -1,6 +1,6 @@
 //! `cargo xtask recordings`: what recordings cost, beside other tools.
 
-use crate::{Dirs, cargo, install, succeed};
+use crate::{Dirs, bench, cargo, install, succeed};
 use anyhow::{Context, ensure};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -45,11 +45,7 @@ fn median(mut v: Vec<f64>) -> f64 {
 pub fn recordings(d: &Dirs, a: &Args) -> anyhow::Result<()> {
     succeed(&mut cargo(d, &["build", "--release", "--package", "racewalk"]), "the build failed")?;
     install::install()?;
-    let scratch = d.guests.with_file_name("bench");
-    std::fs::create_dir_all(&scratch).with_context(|| format!("create {}", scratch.display()))?;
-    let mut build = Command::new("sh");
-    build.arg(a.suite.join("build.sh")).env("B", &scratch).stdout(Stdio::null());
-    succeed(&mut build, "the suite was not built")?;
+    let scratch = bench::build(d, &a.suite)?;
     let (suite, file) = (scratch.join("bin/suite-s390x"), scratch.join("bench.rwt"));
     println!(
         "{:<24} {:>12} {:>10} {:>9} {:>9} {:>10}",
