@@ -1,5 +1,7 @@
 //! What a campaign costs on one core, sanitizer on: `cargo bench -p racewalk-lab`. A reset is a run that ends at its first
-//! scheduling point: the machine put back to where the race begins, its tasks made, and all given back.
+//! scheduling point: the machine put back to where the race begins, its tasks made, and all given back. Words after `--` choose
+//! rows: `-- f-01 ppc` gives those whose scenario and scheme, as printed, have them all; `-- runs=1000` makes so many runs
+//! instead of measuring for a time, as a tool that counts instructions needs.
 
 use racewalk_lab::library;
 use racewalk_lab::machine::Machine;
@@ -19,12 +21,12 @@ fn seconds(start: Instant) -> f64 {
 }
 
 /// Runs with random schedules: how many, their points, and how long it took.
-fn runs(scenario: &Scenario, scheme: &str, options: &RunOptions) -> (u64, u64, f64) {
+fn runs(scenario: &Scenario, scheme: &str, options: &RunOptions, limit: Option<u64>) -> (u64, u64, f64) {
     let mut policies = PolicySpec::Random.runs(1);
     let mut runner = Machine.prepare(scenario, scheme, options).expect("a scheme of the catalogue");
     let (mut n, mut points, start) = (0, 0, Instant::now());
     let before = seconds(start);
-    while start.elapsed() < TIME
+    while limit.map_or(start.elapsed() < TIME, |l| n < l)
         && let Some(policy) = policies.policy()
     {
         let r = runner.run(policy).expect("a scenario of the library");
@@ -38,13 +40,19 @@ fn main() {
     options.states = false;
     let mut at_once = options.clone();
     at_once.max_points = 1;
+    let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
+    let limit = words.iter().find_map(|w| w.strip_prefix("runs=")?.parse().ok());
     println!("{:9} {:18} {:>10} {:>12} {:>9}", "scenario", "scheme", "M points/s", "schedules/s", "reset us");
     for (name, scheme) in
         [("f-01", "s390-66"), ("f-04", "s390-61"), ("f-24", "s390-v2-maskfixed"), ("f-01", "ppc-v2")]
     {
+        if !words.iter().all(|w| w.contains('=') || name.contains(w.as_str()) || scheme.contains(w.as_str()))
+        {
+            continue;
+        }
         let scenario = library::scenario(name).expect("of the library").expect("it parses");
-        let (n, points, seconds) = runs(&scenario, scheme, &options);
-        let (resets, _, all) = runs(&scenario, scheme, &at_once);
+        let (n, points, seconds) = runs(&scenario, scheme, &options, limit);
+        let (resets, _, all) = runs(&scenario, scheme, &at_once, limit);
         println!(
             "{name:9} {scheme:18} {:10.2} {:12.0} {:9.1}",
             points as f64 / seconds / 1e6,

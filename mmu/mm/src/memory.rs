@@ -225,11 +225,13 @@ impl Memory {
     // What software does to a doubleword of guest memory. With store buffers it sees its own CPU's stores first.
 
     /// Loads.
+    #[inline]
     pub(crate) fn load_u64(&self, at: Paddr) -> Result<u64> {
         Ok(tso::load(at.0, self.ram.load_u64(at)?))
     }
 
     /// Stores.
+    #[inline]
     pub(crate) fn store_u64(&self, at: Paddr, value: u64) -> Result<()> {
         match self.buffer(at, value, u64::MAX)? {
             true => Ok(()),
@@ -238,6 +240,7 @@ impl Memory {
     }
 
     /// Loads four bytes.
+    #[inline]
     pub(crate) fn load_u32(&self, at: Paddr) -> Result<u32> {
         if !tso::enabled() {
             return Ok(self.ram.load_u32(at)?);
@@ -246,6 +249,7 @@ impl Memory {
     }
 
     /// Stores four bytes.
+    #[inline]
     pub(crate) fn store_u32(&self, at: Paddr, value: u32) -> Result<()> {
         let shift = half_shift(at);
         match self.buffer(Paddr(at.0 & !7), u64::from(value) << shift, u64::from(u32::MAX) << shift)? {
@@ -255,6 +259,7 @@ impl Memory {
     }
 
     /// Stores into the CPU's buffer, if it has one. An address outside memory is refused now, not when the store leaves.
+    #[inline]
     fn buffer(&self, at: Paddr, value: u64, mask: u64) -> Result<bool> {
         if !tso::enabled() {
             return Ok(false);
@@ -264,6 +269,7 @@ impl Memory {
     }
 
     /// Compares and swaps; the old value.
+    #[inline]
     pub(crate) fn cas_u64(&self, at: Paddr, expected: u64, new: u64) -> Result<u64> {
         tso::fence();
         Ok(self.ram.cas_u64(at, expected, new)?)

@@ -119,12 +119,14 @@ impl Pages {
 
     /// A word of a frame's record, to be changed or looked at past store buffers: what the CPU has stored before is in memory
     /// then. Words that lists run through are `Kmem`'s.
+    #[inline]
     pub fn word(&self, pfn: Pfn, word: usize) -> Result<&AtomicU64> {
         racewalk_sched::tso::fence();
         self.bare_word(pfn, word)
     }
 
     /// The same, whatever waits in store buffers.
+    #[inline]
     pub(crate) fn bare_word(&self, pfn: Pfn, word: usize) -> Result<&AtomicU64> {
         if pfn.0 >= self.frames {
             return Err(MmError::Wild { kva: layout::record(pfn), wanted: "a page record" });

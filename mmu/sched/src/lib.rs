@@ -111,6 +111,7 @@ pub fn virtual_now() -> Option<std::time::Duration> {
 }
 
 /// Makes everyone who waits for `key` look again: with [store buffers](tso), when they can see what the caller stored.
+#[inline]
 pub fn wake(key: usize) {
     if !(tso::enabled() && tso::wake_later(key)) {
         wake_now(key);
