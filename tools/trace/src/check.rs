@@ -42,7 +42,8 @@ pub fn check(r: &Recording) -> Checked {
     let mut walks: BTreeMap<u32, Walk> = BTreeMap::new();
     let mut seqs: BTreeMap<u32, u64> = BTreeMap::new();
     let mut clocks: BTreeMap<u32, u64> = BTreeMap::new();
-    let mut counts = vec![CpuCounts::default(); r.meta.machine.cpus as usize];
+    // Of the CPUs whose own counts there are: how many CPUs the file speaks of is no reason to take memory.
+    let mut counts = vec![CpuCounts::default(); r.end.as_ref().map_or(0, |e| e.cpus.len())];
     for f in frames.iter().filter(|f| f.header.kind == FrameKind::Stream) {
         let (s, h) = (f.header.stream, f.header);
         let name = stream::name(s);
@@ -51,7 +52,7 @@ pub fn check(r: &Recording) -> Checked {
                 c.wrong.push(text)
             }
         };
-        let wanted = next.insert(s, h.first + h.records as u64).unwrap_or(0);
+        let wanted = next.insert(s, h.first.wrapping_add(h.records as u64)).unwrap_or(0);
         if h.first != wanted && damage.is_empty() {
             say(format!("{name}: the frame at {:#x} begins with record {}, wanted {wanted}", f.at, h.first))
         }
@@ -64,7 +65,7 @@ pub fn check(r: &Recording) -> Checked {
         };
         c.records += all.len() as u64;
         for (i, x) in all.iter().enumerate() {
-            let number = h.first + i as u64;
+            let number = h.first.wrapping_add(i as u64);
             let Record::Event { seq, instructions, event } = x else {
                 if let Record::Enter { instructions, .. } = x {
                     let last = clocks.insert(s, *instructions).unwrap_or(0);

@@ -27,6 +27,8 @@ pub struct StreamStats {
     pub data_pages: u64,
     /// Different pages of instructions.
     pub code_pages: u64,
+    /// Lookups in a model TLB that hit; events of the kind `tlb_lookup` are all lookups.
+    pub hits: u64,
     /// Events by kind.
     pub events: BTreeMap<&'static str, u64>,
 }
@@ -102,6 +104,7 @@ impl TraceStats {
                         n.instructions = n.instructions.max(*instructions);
                         *n.events.entry(event.kind().name).or_default() += 1;
                         match event {
+                            Event::Lookup { hit, .. } => n.hits += *hit as u64,
                             Event::WalkStart { .. } => depth = 0,
                             Event::WalkStep { .. } => depth += 1,
                             Event::WalkDone { .. } => *t.walk_depths.entry(depth).or_default() += 1,
@@ -156,6 +159,9 @@ impl TraceStats {
                 if let Some(c) = n.events.get(k.name) {
                     let _ = writeln!(s, "  {:<20} {c}", k.name);
                 }
+            }
+            if n.hits != 0 {
+                let _ = writeln!(s, "  {:<20} {}", "lookups that hit", n.hits);
             }
         }
         let mut list = |title: &str, all: Vec<(String, u64)>| {

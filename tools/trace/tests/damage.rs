@@ -81,6 +81,17 @@ fn records(r: &Recording, s: u32) -> Vec<Record> {
     r.records(s).filter_map(Result::ok).collect()
 }
 
+/// How many CPUs a file speaks of is no reason to take memory.
+#[test]
+fn four_thousand_million_cpus_are_checked() {
+    let (path, mut all) = (scratch("cpus"), meta());
+    all.machine.cpus = u32::MAX;
+    let w = Writer::create(&path, &all, Some(b"image")).expect("a file");
+    w.finish(&EndNote::default()).expect("complete");
+    let r = Recording::open(&path).expect("a recording");
+    assert_eq!((r.meta.machine.cpus, use_all(&r)), (u32::MAX, 0));
+}
+
 /// Everything that a reader does, for what must not panic.
 fn use_all(r: &Recording) -> usize {
     let c = check::check(r);
