@@ -269,6 +269,28 @@ fn a_selection_is_what_is_there() {
     assert!(count(&early, "run") > 0 && count(&early, "run") < count(&all, "run"));
 }
 
+/// The guest stores to three pages between its marks 0, 1, 2 and 3: each selection has the pages between its two marks.
+#[test]
+fn a_selection_between_marks_has_what_is_between_them() {
+    let file = paths::scratch("recording-marks").join("run.rwt");
+    let r = run(Command::new(racewalk()).arg("run").arg(guest("marks")), DEADLINE);
+    r.check(r.status == Some(77), "no marks where nothing is recorded");
+    for (marks, wanted) in
+        [("0..1", [true, false, false]), ("1..2", [false, true, false]), ("1..3", [false, true, true])]
+    {
+        let r = trace(&["--replayable", "--marks", marks, "-o", text(&file), text(&guest("marks"))]).expect(0);
+        let pages: Vec<String> = r.text().split_whitespace().map(String::from).collect();
+        let shown = trace(&["show", text(&file)]).expect(0);
+        for (page, wanted) in pages.iter().zip(wanted) {
+            let run = format!("run {page} ");
+            let has = shown.text().lines().any(|l| l.contains(&run));
+            shown.check(has == wanted, format!("marks {marks}: {run}: {wanted}"));
+        }
+        assert_eq!(pages.len(), 3);
+        run(Command::new(racewalk()).arg("replay").arg(&file), DEADLINE).expect(0);
+    }
+}
+
 #[test]
 fn a_recording_that_cannot_be_written_does_not_break_the_run() {
     let r = trace(&["-o", "/dev/full", text(&guest("hello"))]);
