@@ -278,7 +278,8 @@ fn a_selection_between_marks_has_what_is_between_them() {
     for (marks, wanted) in
         [("0..1", [true, false, false]), ("1..2", [false, true, false]), ("1..3", [false, true, true])]
     {
-        let r = trace(&["--replayable", "--marks", marks, "-o", text(&file), text(&guest("marks"))]).expect(0);
+        let r =
+            trace(&["--replayable", "--marks", marks, "-o", text(&file), text(&guest("marks"))]).expect(0);
         let pages: Vec<String> = r.text().split_whitespace().map(String::from).collect();
         let shown = trace(&["show", text(&file)]).expect(0);
         for (page, wanted) in pages.iter().zip(wanted) {
