@@ -174,7 +174,7 @@ fn shards_equal_the_whole() {
         };
         (number("\n", " schedules of seeds"), number("(broken list) in ", "\n\n"))
     };
-    let (a, b, whole) = (found("1/2"), found("2/2"), found("1/1"));
+    let (a, b, whole) = (found("0/2"), found("1/2"), found("0/1"));
     assert_eq!((a.0 + b.0, a.1 + b.1), whole);
 }
 

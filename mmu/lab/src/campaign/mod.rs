@@ -21,7 +21,7 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A part of a campaign: every `of`-th seed, beginning with the `index`-th. Written `2/4`, from `1/4` to `4/4`.
+/// A part of a campaign: the seeds that leave `index` when divided by `of`. Written `2/4`, from `0/4` to `3/4`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shard {
     index: u64,
@@ -36,12 +36,12 @@ impl Default for Shard {
 
 impl Shard {
     /// All seeds.
-    pub const WHOLE: Shard = Shard { index: 1, of: 1 };
+    pub const WHOLE: Shard = Shard { index: 0, of: 1 };
 
     /// Its first seed, if it has one.
     fn first(self, range: &Range<u64>) -> Option<u64> {
         let behind = range.start % self.of;
-        let wait = (self.index - 1 + self.of - behind) % self.of;
+        let wait = (self.index + self.of - behind) % self.of;
         range.start.checked_add(wait).filter(|f| range.contains(f))
     }
 
@@ -66,12 +66,12 @@ impl FromStr for Shard {
     fn from_str(text: &str) -> Result<Shard, LabError> {
         let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
         match parts {
-            Some((index, of)) if of <= u32::MAX as u64 && (1..=of).contains(&index) => {
+            Some((index, of)) if of <= u32::MAX as u64 && index < of => {
                 Ok(Shard { index, of })
             }
             _ => Err(LabError::Plan {
                 found: format!("shard {text:?}"),
-                wanted: "I/N with I from 1 to N, such as 1/4".into(),
+                wanted: "I/N with I from 0 to N-1, such as 0/4".into(),
             }),
         }
     }
