@@ -441,7 +441,10 @@ impl Env for Core {
     ) -> Result<u64, Exc> {
         let lock = self.exclusive.clone();
         let _held = lock.lock("cpu.exclusive");
-        f(self, args)
+        let done = f(self, args)?;
+        // An instruction has ended: guests that take turns at these, as long as they like, are no livelock.
+        racewalk_sched::progress();
+        Ok(done)
     }
     fn end_block(&mut self) {
         self.code_written = 1

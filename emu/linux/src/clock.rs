@@ -1,7 +1,7 @@
-//! Time as the guest sees it: the host's clocks; in a controlled run virtual time, which passes only while every task
-//! waits.
+//! Time as the guest sees it: the host's clocks; in a controlled run virtual time, which passes while every task waits, and a
+//! little whenever the guest reads a clock.
 
-use racewalk_sched::virtual_now;
+use racewalk_sched::{pass_time, virtual_now};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const VIRTUAL_START: u64 = 1_735_689_600;
 
 impl racewalk_engine::mmu::Clock for GuestClock {
     fn tod(&self) -> u64 {
-        let t = now(ClockId::Realtime);
+        let t = read(ClockId::Realtime);
         let frac = (t.subsec_nanos() as u64 % 1000) * 4096 / 1000;
         // Bit 51 of the TOD clock is a microsecond.
         (t.as_micros() as u64 + EPOCH_US) << 12 | frac
@@ -37,6 +37,15 @@ pub fn host_clock(id: u64) -> Option<ClockId> {
         7 => ClockId::Boottime,
         _ => return None,
     })
+}
+
+/// How much virtual time passes when the guest reads a clock: a guest that works until some time has come gets there.
+const READ: Duration = Duration::from_micros(1);
+
+/// The guest reads a clock: the time since its epoch.
+pub fn read(clock: ClockId) -> Duration {
+    pass_time(READ);
+    now(clock)
 }
 
 /// Now on a clock, since its epoch.

@@ -104,10 +104,18 @@ pub fn wait_while_timeout(
     }
 }
 
-/// The time of a controlled run since its start; `None` in free mode. It passes only when no task can run, up to the
-/// first timeout of a wait: a run does not depend on the host's clock.
+/// The time of a controlled run since its start; `None` in free mode. It passes when no task can run, up to the first
+/// timeout of a wait, and where a task [lets it](pass_time): a run does not depend on the host's clock.
 pub fn virtual_now() -> Option<std::time::Duration> {
     CONTROLLED.get().then(co::now)
+}
+
+/// Lets time pass in a controlled run, and waits end whose time is up: without it a task that runs until some time has come
+/// would run for ever. Nothing in free mode.
+pub fn pass_time(time: std::time::Duration) {
+    if CONTROLLED.get() {
+        co::pass(time);
+    }
 }
 
 /// Makes everyone who waits for `key` look again: with [store buffers](tso), when they can see what the caller stored.

@@ -233,6 +233,21 @@ impl<'a> Core<'a> {
         }
     }
 
+    /// Time passes while a task runs: waits whose time is up end.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.now = self.now.saturating_add(time);
+        let mut i = 0;
+        while i < self.blocked.len() {
+            let t = self.blocked[i];
+            match self.slots[t as usize].status {
+                Status::Blocked { until: Some(u), .. } if u <= self.now => {
+                    self.make_runnable(t, Resume::TimedOut)
+                }
+                _ => i += 1,
+            }
+        }
+    }
+
     /// Task `t` has returned.
     pub(crate) fn ended(&mut self, t: TaskId, result: Result<(), String>) {
         self.points += 1;

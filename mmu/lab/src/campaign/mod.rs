@@ -66,9 +66,7 @@ impl FromStr for Shard {
     fn from_str(text: &str) -> Result<Shard, LabError> {
         let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
         match parts {
-            Some((index, of)) if of <= u32::MAX as u64 && index < of => {
-                Ok(Shard { index, of })
-            }
+            Some((index, of)) if of <= u32::MAX as u64 && index < of => Ok(Shard { index, of }),
             _ => Err(LabError::Plan {
                 found: format!("shard {text:?}"),
                 wanted: "I/N with I from 0 to N-1, such as 0/4".into(),
