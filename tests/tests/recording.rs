@@ -35,6 +35,7 @@ fn guests() -> Vec<(&'static str, Vec<String>)> {
         ("signals", with(&[])),
         ("waits", with(&["long"])),
         ("traps", with(&[])),
+        ("storm", with(&["1"])),
         ("marks", with(&[])),
         ("retract", with(&[])),
         ("robust", with(&[])),

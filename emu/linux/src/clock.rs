@@ -1,5 +1,5 @@
 //! Time as the guest sees it: the host's clocks; in a controlled run virtual time, which passes while every task waits, and a
-//! little whenever the guest reads a clock.
+//! little with every instruction and whenever the guest reads a clock.
 
 use racewalk_sched::{pass_time, virtual_now};
 use rustix::time::{ClockId, clock_gettime};

@@ -17,6 +17,7 @@ use racewalk_isa::s390x::{S390x, state};
 use rustix::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// Instructions that a task may run while another waits for its CPU.
 const SLICE: u64 = 1 << 20;
@@ -24,6 +25,9 @@ const SLICE: u64 = 1 << 20;
 const CHECK_SLICE: u64 = 1 << 16;
 /// What a stay in hosted code costs of the slice, in instructions.
 const KERNEL_COST: u64 = 2000;
+/// How long an instruction takes in virtual time.
+const INSTRUCTION: Duration = Duration::from_nanos(1);
+
 /// What others may know of a task.
 #[derive(Debug)]
 pub struct TaskShared {
@@ -326,6 +330,8 @@ impl Task {
         if ran != 0 {
             // A guest may compute as long as it likes. Faults that come again before any instruction ends are a livelock.
             racewalk_sched::progress();
+            // Who sleeps while others compute wakes up.
+            racewalk_sched::pass_time(INSTRUCTION * ran.min(u64::from(u32::MAX)) as u32);
         }
         self.slice = self.slice.saturating_sub(ran + KERNEL_COST);
         self.sys.instructions.fetch_add(ran, Ordering::Relaxed);
