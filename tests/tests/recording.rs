@@ -233,6 +233,16 @@ fn the_sums_are_those_of_the_run() {
     }
 }
 
+/// A walk for every access, and nobody gives the CPU away for long: that is work, no livelock. Seen to fail with only the ends of
+/// slices as progress.
+#[test]
+fn work_that_walks_for_every_access_is_no_livelock() {
+    let file = paths::scratch("recording-walks").join("run.rwt");
+    trace(&["--replayable", "--tlb", "none", "--cpus", "2", "-o", text(&file), text(&guest("heap"))])
+        .expect(0);
+    run(Command::new(racewalk()).arg("replay").arg(&file), DEADLINE).expect(0);
+}
+
 #[test]
 fn a_selection_is_what_is_there() {
     let file = paths::scratch("recording-selection").join("run.rwt");

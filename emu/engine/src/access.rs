@@ -129,8 +129,21 @@ impl Core {
         Ok(Reached { host: p.host, told: (!p.cacheable).then_some(p.paddr) })
     }
 
+    /// A schedule takes walks that come again and again for a livelock, unless it hears that instructions end. A change of the
+    /// budget says that a block begins, the second one that the first block has ended.
+    fn get_on(&mut self) {
+        let (budget, changes) = self.asked_at;
+        if self.budget != budget {
+            self.asked_at = (self.budget, changes.saturating_add(1));
+            if changes > 0 {
+                racewalk_sched::progress();
+            }
+        }
+    }
+
     /// Asks the MMU.
     fn ask(&mut self, addr: u64, access: Access, space: u8) -> Result<Piece, Exc> {
+        self.get_on();
         self.publish();
         let asked = self.mmu.translate(addr, access, space);
         self.heard();

@@ -168,6 +168,8 @@ pub struct Core {
     pub mmu: Box<dyn Mmu + Send>,
     /// While `--engine check` runs a block for the first time: what it takes to undo it.
     pub(crate) undo: Option<Box<Undo>>,
+    /// The budget when the MMU was last asked, and how often it had changed then since the run began.
+    pub(crate) asked_at: (i64, u32),
     /// The MMU is asked for every run of accesses to one page: the halves for data have one page at most, this one.
     run: Option<u64>,
     used_read: Vec<u16>,
@@ -211,6 +213,7 @@ impl Core {
             tlb_fetch: [FastEntry::empty(0); 64],
             fetch_frames: [Pfn(0); 64],
             reservation: Reservation::default(),
+            asked_at: (0, 0),
             window_file: [[0; 16]; WINDOWS],
             window: 0,
             traps_late: false,

@@ -91,6 +91,7 @@ impl<A: Arch> Vcpu<A> {
     /// Runs guest code at `core.pc` for at most `quantum` instructions. The CPU is parked before and after.
     pub fn run(&mut self, quantum: u64) -> Stop {
         self.core.budget = quantum as i64;
+        self.core.asked_at = (quantum as i64, 0);
         self.core.runs_begin(self.instructions, quantum);
         let drop = self.core.mmu.unpark();
         self.core.apply(drop);
