@@ -81,6 +81,23 @@ pub struct OpenFile {
     pub(crate) id: Option<(u64, u64)>,
 }
 
+/// A part of a file, as questions to the host call it.
+pub(crate) struct Part<'a> {
+    file: &'a OpenFile,
+    len: Option<usize>,
+    offset: u64,
+}
+
+impl std::fmt::Display for Part<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.file.name().fmt(f)?;
+        if let Some(n) = self.len {
+            write!(f, " {n}")?
+        }
+        write!(f, " at {}", self.offset)
+    }
+}
+
 /// Bytes that one try writes to a file that may block: a pipe that polls as writable takes this much at once.
 const PIPE_CHUNK: usize = 4096;
 
@@ -94,7 +111,7 @@ impl OpenFile {
             kind: Kind::Plain,
             id: None,
         };
-        if let Ok(s) = host::ask("fstat", || rustix::fs::fstat(f.fd())) {
+        if let Ok(s) = host::ask("fstat", f.name(), || rustix::fs::fstat(f.fd())) {
             let regular = FileType::from_raw_mode(s.st_mode) == FileType::RegularFile;
             f.id = regular.then_some((s.st_dev, s.st_ino));
             f.may_block = !matches!(
@@ -103,6 +120,21 @@ impl OpenFile {
             );
         }
         f
+    }
+
+    /// What questions to the host call it.
+    pub(crate) fn name(&self) -> std::path::Display<'_> {
+        self.path.display()
+    }
+
+    /// The same, for a question about what is at `offset`.
+    pub(crate) fn from(&self, offset: u64) -> Part<'_> {
+        Part { file: self, len: None, offset }
+    }
+
+    /// The same, for a question about `len` bytes at `offset`.
+    pub(crate) fn some(&self, len: usize, offset: u64) -> Part<'_> {
+        Part { file: self, len: Some(len), offset }
     }
 
     /// A file opened for the guest.
@@ -193,7 +225,7 @@ impl OpenFile {
     pub(crate) fn is_dev_zero(&self) -> bool {
         let zero = rustix::fs::makedev(1, 5);
         self.may_block
-            && host::ask("fstat", || rustix::fs::fstat(self.fd())).is_ok_and(|s| {
+            && host::ask("fstat", self.name(), || rustix::fs::fstat(self.fd())).is_ok_and(|s| {
                 s.st_rdev == zero && FileType::from_raw_mode(s.st_mode) == FileType::CharacterDevice
             })
     }
@@ -205,14 +237,19 @@ impl OpenFile {
 
     /// Status flags as fcntl(F_GETFL) gives them on the host.
     pub fn status_flags(&self) -> Result<OFlags, Errno> {
-        Ok(host::ask("fcntl_getfl", || rustix::fs::fcntl_getfl(self.fd()))?)
+        Ok(host::ask("fcntl_getfl", self.name(), || rustix::fs::fcntl_getfl(self.fd()))?)
     }
 
     /// Waits at most `limit` for the file; returns whether it is ready (or has failed, which a try will tell).
     pub fn poll(&self, wait: Wait, limit: Duration) -> bool {
         let t =
             rustix::event::Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos() as i64 };
-        !host::poll(&[(self.fd(), wait.events())], Some(&t)).is_ok_and(|e| e[0].is_empty())
+        !host::poll(
+            format_args!("{} {:?}", self.name(), wait.events()),
+            &[(self.fd(), wait.events())],
+            Some(&t),
+        )
+        .is_ok_and(|e| e[0].is_empty())
     }
 
     fn ready(&self, wait: Wait) -> Try<()> {
@@ -235,7 +272,7 @@ impl OpenFile {
             Kind::Timer(t) => t.read(),
             Kind::Plain | Kind::Proc | Kind::Listing(_) => {
                 return Ok(match self.ready(Wait::Readable)? {
-                    Ok(()) => Ok(host::fill("read", buf, |b| rustix::io::read(self.fd(), b))?),
+                    Ok(()) => Ok(host::fill("read", self.name(), buf, |b| rustix::io::read(self.fd(), b))?),
                     Err(w) => Err(w),
                 });
             }
@@ -262,7 +299,7 @@ impl OpenFile {
             Kind::Plain | Kind::Proc | Kind::Listing(_) => {
                 let part = if self.may_block { &buf[..buf.len().min(PIPE_CHUNK)] } else { buf };
                 Ok(match self.ready(Wait::Writable)? {
-                    Ok(()) => Ok(host::write(self.fd(), part)?),
+                    Ok(()) => Ok(host::write(self, part)?),
                     Err(w) => Err(w),
                 })
             }

@@ -2,14 +2,17 @@
 //! can be recorded with its answers and repeated from them.
 //!
 //! Free runs just ask. In a controlled run that has a [`Tape`], all tasks are on one host thread, and answers are taken
-//! down, or given, in the order in which they are asked for. While a tape plays, the host is not asked at all:
+//! down, or given, in the order in which they are asked for, each with what its question was about: words that are the same
+//! in every run, so that a run under another schedule can find the answer. While a tape plays, the host is not asked at all:
 //! descriptors stand for themselves, and only what the guest writes to standard output and error is written.
 
+use crate::file::OpenFile;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{MemfdFlags, OFlags, Stat, StatFs, Statx};
 use rustix::io::Errno;
 use std::cell::RefCell;
+use std::fmt::Display;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,11 +20,11 @@ use std::sync::Arc;
 pub trait Tape: Send + Sync {
     /// Whether answers are given rather than taken.
     fn plays(&self) -> bool;
-    /// The answer to the next question, which is `call`. Nothing if the tape has another one, or none: the run is another
-    /// than the recorded one, and ends.
-    fn answer(&self, call: &'static str) -> Option<Vec<u8>>;
-    /// What was answered, by the host or by the tape.
-    fn answered(&self, call: &'static str, answer: &[u8]);
+    /// The answer to the next question, which is `call` with the arguments `about`. Nothing if the tape has another one, or
+    /// none: the run is another than the recorded one, and ends.
+    fn answer(&self, call: &'static str, about: &str) -> Option<Vec<u8>>;
+    /// What the host answered.
+    fn answered(&self, call: &'static str, about: &str, answer: &[u8]);
 }
 
 /// A tape, if there is one.
@@ -218,12 +221,43 @@ impl Answer for Statx {
     }
 }
 
-/// Asks the host, or the tape.
-pub(crate) fn ask<T: Answer>(call: &'static str, f: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+/// Whether a question only looks: asked again, with nothing changed in between, the host answers the same.
+pub fn looks(call: &str) -> bool {
+    matches!(
+        call,
+        "pread"
+            | "fstat"
+            | "statat"
+            | "statx"
+            | "fstatfs"
+            | "accessat"
+            | "readlink"
+            | "readlinkat"
+            | "tell"
+            | "getuid"
+            | "geteuid"
+            | "getgid"
+            | "getegid"
+            | "uname"
+            | "fcntl_getfl"
+            | "fcntl_getpipe_size"
+            | "fcntl_get_seals"
+            | "tcgetattr"
+            | "tcgetwinsize"
+    )
+}
+
+/// Asks the host, or the tape. `about` are the arguments, in words that do not depend on the host's descriptors, addresses or
+/// times.
+pub(crate) fn ask<T: Answer>(
+    call: &'static str,
+    about: impl Display,
+    f: impl FnOnce() -> Result<T, Errno>,
+) -> Result<T, Errno> {
     let Some(t) = tape() else { return f() };
+    let about = about.to_string();
     if t.plays() {
-        let Some(bytes) = t.answer(call) else { return Err(Errno::IO) };
-        t.answered(call, &bytes);
+        let Some(bytes) = t.answer(call, &about) else { return Err(Errno::IO) };
         let mut i = &bytes[..];
         let given = match u8::get(&mut i) {
             Some(0) => T::get(&mut i).map(Ok),
@@ -244,26 +278,31 @@ pub(crate) fn ask<T: Answer>(call: &'static str, f: impl FnOnce() -> Result<T, E
             (e.raw_os_error() as u32).put(&mut bytes)
         }
     }
-    t.answered(call, &bytes);
+    t.answered(call, &about, &bytes);
     r
 }
 
 /// Asks what cannot fail.
-pub(crate) fn ask_simply<T: Answer + Default>(call: &'static str, f: impl FnOnce() -> T) -> T {
+pub(crate) fn ask_simply<T: Answer + Default>(
+    call: &'static str,
+    about: impl Display,
+    f: impl FnOnce() -> T,
+) -> T {
     // A tape that has come to its end ends the run.
-    ask(call, || Ok(f())).unwrap_or_default()
+    ask(call, about, || Ok(f())).unwrap_or_default()
 }
 
 /// Asks the host to fill a part of `buf`. How much.
 pub(crate) fn fill(
     call: &'static str,
+    about: impl Display,
     buf: &mut [u8],
     f: impl FnOnce(&mut [u8]) -> Result<usize, Errno>,
 ) -> Result<usize, Errno> {
     if tape().is_none() {
         return f(buf);
     }
-    let got = ask(call, || {
+    let got = ask(call, format_args!("{about}, {} bytes", buf.len()), || {
         let n = f(buf)?;
         Ok(buf[..n].to_vec())
     })?;
@@ -273,8 +312,10 @@ pub(crate) fn fill(
 }
 
 /// Writes to a file of the host. What goes to standard output or error is seen in a replay, too.
-pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
-    let n = ask("write", || rustix::io::write(fd, bytes))?;
+pub(crate) fn write(file: &OpenFile, bytes: &[u8]) -> Result<usize, Errno> {
+    let fd = file.fd();
+    let about = format_args!("{}, {} bytes", file.name(), bytes.len());
+    let n = ask("write", about, || rustix::io::write(fd, bytes))?;
     if matches!(fd.as_raw_fd(), 1 | 2) && replays() {
         let mut left = &bytes[..n.min(bytes.len())];
         while let Ok(n @ 1..) = rustix::io::write(fd, left) {
@@ -286,10 +327,11 @@ pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
 
 /// Asks the host which of some files have which events, within a time.
 pub(crate) fn poll(
+    about: impl Display,
     files: &[(BorrowedFd<'_>, PollFlags)],
     limit: Option<&Timespec>,
 ) -> Result<Vec<PollFlags>, Errno> {
-    let found: Vec<u16> = ask("poll", || {
+    let found: Vec<u16> = ask("poll", about, || {
         let mut list: Vec<_> = files.iter().map(|(f, e)| PollFd::from_borrowed_fd(*f, *e)).collect();
         rustix::event::poll(&mut list, limit)?;
         Ok(list.iter().map(|p| p.revents().bits()).collect())
@@ -298,8 +340,8 @@ pub(crate) fn poll(
 }
 
 /// The name that the host gives an open file.
-pub(crate) fn name_of(fd: impl AsFd) -> Result<Vec<u8>, Errno> {
-    ask("readlink", || {
+pub(crate) fn name_of(fd: impl AsFd, about: impl Display) -> Result<Vec<u8>, Errno> {
+    ask("readlink", about, || {
         let path = crate::syscall::host_path(fd.as_fd());
         Ok(rustix::fs::readlink(path, Vec::new())?.into_bytes())
     })

@@ -54,7 +54,9 @@ impl Backing for HostFile {
         let mut n = 0;
         while n < buf.len() {
             let at = index * PAGE + n as u64;
-            match host::fill("pread", &mut buf[n..], |b| rustix::io::pread(&*file, b, at)) {
+            match host::fill("pread", format_args!("{} at {at}", self.name), &mut buf[n..], |b| {
+                rustix::io::pread(&*file, b, at)
+            }) {
                 Ok(0) => break,
                 Ok(k) => n += k,
                 Err(rustix::io::Errno::INTR) => {}
@@ -68,7 +70,9 @@ impl Backing for HostFile {
         let mut n = 0;
         while n < bytes.len() {
             let at = index * PAGE + n as u64;
-            match host::ask("pwrite", || rustix::io::pwrite(&*file, &bytes[n..], at)) {
+            match host::ask("pwrite", format_args!("{} {} at {at}", self.name, bytes.len() - n), || {
+                rustix::io::pwrite(&*file, &bytes[n..], at)
+            }) {
                 Ok(0) => return Err(racewalk_mm::Errno::EIO),
                 Ok(k) => n += k,
                 Err(rustix::io::Errno::INTR) => {}
@@ -78,13 +82,13 @@ impl Backing for HostFile {
         Ok(())
     }
     fn size(&self) -> u64 {
-        host::ask("fstat", || rustix::fs::fstat(&*self.file())).map_or(0, |s| s.st_size as u64)
+        host::ask("fstat", &self.name, || rustix::fs::fstat(&*self.file())).map_or(0, |s| s.st_size as u64)
     }
     fn name(&self) -> String {
         self.name.clone()
     }
     fn id(&self) -> (u32, u32, u64) {
-        match host::ask("fstat", || rustix::fs::fstat(&*self.file())) {
+        match host::ask("fstat", &self.name, || rustix::fs::fstat(&*self.file())) {
             Ok(s) => (rustix::fs::major(s.st_dev), rustix::fs::minor(s.st_dev), s.st_ino),
             Err(_) => (0, 0, 0),
         }
@@ -188,10 +192,10 @@ impl Task {
         let envp = strings(self, env)?;
         let argv = strings(self, args)?;
         let ids = [
-            host::ask_simply("getuid", || rustix::process::getuid().as_raw()),
-            host::ask_simply("geteuid", || rustix::process::geteuid().as_raw()),
-            host::ask_simply("getgid", || rustix::process::getgid().as_raw()),
-            host::ask_simply("getegid", || rustix::process::getegid().as_raw()),
+            host::ask_simply("getuid", "", || rustix::process::getuid().as_raw()),
+            host::ask_simply("geteuid", "", || rustix::process::geteuid().as_raw()),
+            host::ask_simply("getgid", "", || rustix::process::getgid().as_raw()),
+            host::ask_simply("getegid", "", || rustix::process::getegid().as_raw()),
         ]
         .map(u64::from);
         let auxv: [(u64, u64); 18] = [

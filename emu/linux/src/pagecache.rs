@@ -40,7 +40,7 @@ impl PageCache {
 impl System {
     /// The object to map for a file.
     pub(crate) fn object(&self, f: &OpenFile, writable: bool) -> Result<Arc<FileObject>, Errno> {
-        let host = Arc::new(std::fs::File::from(host::ask("dup", || rustix::io::dup(f.fd()))?));
+        let host = Arc::new(std::fs::File::from(host::ask("dup", f.name(), || rustix::io::dup(f.fd()))?));
         let name = f.path.to_string_lossy().into_owned();
         let Some(id) = f.id else {
             return Ok(FileObject::new(&self.kernel, HostFile::new(host, name, writable)));
@@ -93,7 +93,7 @@ impl System {
         let Some(o) = self.page_cache.of(f) else { return };
         let at = match offset {
             Some(a) => Ok(a),
-            None => host::ask("tell", || rustix::fs::tell(f.fd()))
+            None => host::ask("tell", f.name(), || rustix::fs::tell(f.fd()))
                 .map(|end| end.saturating_sub(bytes.len() as u64)),
         };
         let done = at.map(|a| o.update(a, bytes));

@@ -9,7 +9,7 @@ use crate::task::Task;
 use rustix::fd::AsFd;
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use std::ffi::OsString;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,9 +26,9 @@ pub(crate) enum Found {
     File(Arc<OpenFile>),
 }
 
-/// The name that the host gives an open file.
-pub(crate) fn name_of(fd: impl AsFd) -> Option<PathBuf> {
-    Some(PathBuf::from(OsString::from_vec(host::name_of(fd).ok()?)))
+/// The name that the host gives an open file, which the question knows as `about`.
+pub(crate) fn name_of(fd: impl AsFd, about: impl Display) -> Option<PathBuf> {
+    Some(PathBuf::from(OsString::from_vec(host::name_of(fd, about).ok()?)))
 }
 
 /// A path below the guest's own /proc directory, without that directory and whatever means the same.
@@ -75,12 +75,12 @@ pub(crate) fn link(t: &Task, path: &Path) -> Result<Option<PathBuf>, Errno> {
     let Some(name) = own(t, path) else { return Ok(None) };
     Ok(match name.as_str() {
         "exe" => Some(t.sys.program.clone()),
-        "cwd" => name_of(&*t.sys.cwd()),
+        "cwd" => name_of(&*t.sys.cwd(), "the working directory"),
         "root" => Some("/".into()),
         _ => match name.strip_prefix("fd/").map(str::parse) {
             Some(Ok(n)) => {
                 let f = t.sys.files.get(n).map_err(|_| Errno::ENOENT)?;
-                Some(name_of(f.fd()).filter(|p| p.is_absolute()).unwrap_or_else(|| f.path.clone()))
+                Some(name_of(f.fd(), f.name()).filter(|p| p.is_absolute()).unwrap_or_else(|| f.path.clone()))
             }
             _ => None,
         },
@@ -142,12 +142,15 @@ pub(crate) fn find(t: &Task, path: &Path) -> Result<Found, Errno> {
 }
 
 fn memory_file(path: &Path, text: &[u8], kind: Kind) -> Result<Found, Errno> {
-    let fd = host::ask("memfd_create", || rustix::fs::memfd_create("proc", MemfdFlags::CLOEXEC))?;
+    let fd =
+        host::ask("memfd_create", path.display(), || rustix::fs::memfd_create("proc", MemfdFlags::CLOEXEC))?;
     let mut at = 0;
     while at < text.len() {
-        at += host::ask("pwrite", || rustix::io::pwrite(&fd, &text[at..], at as u64))?;
+        at += host::ask("pwrite", format_args!("{} {} at {at}", path.display(), text.len() - at), || {
+            rustix::io::pwrite(&fd, &text[at..], at as u64)
+        })?;
     }
-    let fd = host::ask("open", || {
+    let fd = host::ask("open", path.display(), || {
         rustix::fs::open(host_path(fd.as_fd()), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
     })?;
     Ok(Found::File(OpenFile::special(fd, path.into(), false, kind)))
@@ -196,12 +199,12 @@ fn status(t: &Task, comm: &str) -> String {
         }
     }
     let (uid, gid) = (
-        host::ask_simply("getuid", || rustix::process::getuid().as_raw()),
-        host::ask_simply("getgid", || rustix::process::getgid().as_raw()),
+        host::ask_simply("getuid", "", || rustix::process::getuid().as_raw()),
+        host::ask_simply("getgid", "", || rustix::process::getgid().as_raw()),
     );
     let (euid, egid) = (
-        host::ask_simply("geteuid", || rustix::process::geteuid().as_raw()),
-        host::ask_simply("getegid", || rustix::process::getegid().as_raw()),
+        host::ask_simply("geteuid", "", || rustix::process::geteuid().as_raw()),
+        host::ask_simply("getegid", "", || rustix::process::getegid().as_raw()),
     );
     let rss = (c.rss_anon + c.rss_file) * 4;
     let mut o = String::new();

@@ -245,8 +245,10 @@ impl System {
         let limit = if o.mode == Mode::Check { 1 } else { o.cpus };
         let pool = Pool::new((0..o.cpus).map(&mut vcpu).collect(), limit);
         let cwd = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let cwd = host::ask("open", || rustix::fs::open(".", cwd, rustix::fs::Mode::empty()))
-            .map_err(|e| machine(format!("open the working directory: {e}")))?;
+        let cwd = host::ask("open", "the working directory", || {
+            rustix::fs::open(".", cwd, rustix::fs::Mode::empty())
+        })
+        .map_err(|e| machine(format!("open the working directory: {e}")))?;
         let name = o.known_as.as_ref().unwrap_or(&o.program).file_name().unwrap_or_default().as_bytes();
         let comm = name[..name.len().min(15)].to_vec();
         let mm = kernel.mm_create().map_err(|e| machine(e.to_string()))?;
@@ -276,7 +278,7 @@ impl System {
             changes: Arc::default(),
             page_cache: PageCache::default(),
             cwd: Mutex::new(Arc::new(cwd)),
-            umask: AtomicU32::new(host::ask_simply("umask", || {
+            umask: AtomicU32::new(host::ask_simply("umask", "", || {
                 rustix::process::umask(rustix::fs::Mode::empty()).bits()
             })),
             random: Mutex::new(racewalk_sched::controlled::Rng(0x7261_6365_7761_6c6b)),

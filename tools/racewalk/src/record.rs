@@ -75,16 +75,17 @@ pub fn meta(t: &Trace, o: &Options) -> anyhow::Result<(Meta, Vec<u8>)> {
             speculate: o.speculate,
             sanitize: o.sanitize,
         },
-        guest: GuestMeta {
+        guest: Some(GuestMeta {
             path: std::fs::canonicalize(&o.program).unwrap_or_else(|_| o.program.clone()),
             args: o.args.clone(),
             env: o.env.clone(),
             size: image.len() as u64,
             blake3: blake3::hash(&image).to_hex().to_string(),
             embedded: t.embed,
-        },
+        }),
         selection: t.selection(),
         replayable: t.replayable.then_some(Replayable { seed: t.seed }),
+        finding: None,
     };
     Ok((meta, image))
 }

@@ -14,6 +14,7 @@ use racewalk_sched::schedule::Schedule;
 use racewalk_trace::answers::Answers;
 use racewalk_trace::compare::{Compare, Limit};
 use racewalk_trace::event::Event;
+use racewalk_trace::meta::GuestMeta;
 use racewalk_trace::recorder::{Recorder, WhenFull};
 use racewalk_trace::{Record, Recording, stream};
 use racewalk_walk::tlb::config::{Kind, TlbConfig};
@@ -42,7 +43,7 @@ pub fn replay(args: &Replay) -> anyhow::Result<u8> {
 fn recording(args: &Replay) -> anyhow::Result<u8> {
     let what = || format!("replay {}", args.file.display());
     let r = Arc::new(Recording::open(&args.file).with_context(what)?);
-    let Some(replayable) = r.meta.replayable.clone() else {
+    let (Some(replayable), Some(guest)) = (r.meta.replayable.clone(), &r.meta.guest) else {
         eprintln!(
             "error: {} is a recording of a free run, whose CPUs did not take turns\nhint: `racewalk trace --replayable -o FILE PROGRAM` makes one that can be repeated",
             args.file.display()
@@ -55,8 +56,8 @@ fn recording(args: &Replay) -> anyhow::Result<u8> {
     for d in &r.damage {
         eprintln!("racewalk: warning: {d}")
     }
-    let image = Image::of(&r).with_context(what)?;
-    let mut o = options(&r, args.engine, &image.path).with_context(what)?;
+    let image = Image::of(&r, guest).with_context(what)?;
+    let mut o = options(&r, guest, args.engine, &image.path).with_context(what)?;
     let whole = r.end.as_ref().is_some_and(|e| !e.interrupted) && r.damage.is_empty();
     let limit = match args.until {
         Some(n) => Limit::Event(n),
@@ -69,7 +70,12 @@ fn recording(args: &Replay) -> anyhow::Result<u8> {
     let selection = r.meta.selection.clone();
     let (recorder, drain) = Recorder::start(o.cpus, selection, WhenFull::Wait, false, until, compare)
         .context("start the comparing thread")?;
-    let tape = Tape::playing(recorder.clone(), Answers::new(r.clone()), stop.clone());
+    let tape = Tape::playing(
+        recorder.clone(),
+        Answers::new(r.clone()),
+        stop.clone(),
+        args.then.map(|_| past.clone()),
+    );
     o.tape = Taped(Some(tape.clone()));
     o.observer = observer(&recorder);
     let (sys, first) = match System::start(&o, Arc::new(Quiet)) {
@@ -154,8 +160,7 @@ struct Image {
 
 impl Image {
     /// From the recording, or from where it was, if it is still the same.
-    fn of(r: &Recording) -> anyhow::Result<Image> {
-        let g = &r.meta.guest;
+    fn of(r: &Recording, g: &GuestMeta) -> anyhow::Result<Image> {
         if let Some(bytes) = r.image() {
             let fd = rustix::fs::memfd_create("racewalk-program", rustix::fs::MemfdFlags::CLOEXEC)
                 .context("keep the program in memory")?;
@@ -182,7 +187,12 @@ impl Image {
     }
 }
 
-fn options(r: &Recording, engine: Option<Mode>, program: &Path) -> anyhow::Result<Options> {
+fn options(
+    r: &Recording,
+    guest: &GuestMeta,
+    engine: Option<Mode>,
+    program: &Path,
+) -> anyhow::Result<Options> {
     let m = &r.meta.machine;
     if m.arch != "s390x" {
         anyhow::bail!("run a guest of {}: not modelled", m.arch)
@@ -200,8 +210,8 @@ fn options(r: &Recording, engine: Option<Mode>, program: &Path) -> anyhow::Resul
     }
     Ok(Options {
         program: program.into(),
-        args: r.meta.guest.args.clone(),
-        env: r.meta.guest.env.clone(),
+        args: guest.args.clone(),
+        env: guest.env.clone(),
         cpus: m.cpus,
         memory: m.memory,
         mode,
@@ -212,7 +222,7 @@ fn options(r: &Recording, engine: Option<Mode>, program: &Path) -> anyhow::Resul
         tlb,
         code_bytes: run::CODE_BYTES,
         tape: Taped::default(),
-        known_as: Some(r.meta.guest.path.clone()),
+        known_as: Some(guest.path.clone()),
         observer: Default::default(),
     })
 }

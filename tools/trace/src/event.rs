@@ -36,7 +36,7 @@ impl fmt::Display for Side {
     }
 }
 
-/// Bytes from outside, printed by their number.
+/// Bytes, printed by their number.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Hash)]
 pub struct Bytes(pub Arc<[u8]>);
 
@@ -161,12 +161,22 @@ pub enum Group {
     Guest,
     /// What comes from outside, and the schedule. Always there in a replayable recording.
     Input,
+    /// The race lab: actors, operations, findings.
+    Lab,
 }
 
 impl Group {
     /// All groups.
-    pub const ALL: [Group; 7] =
-        [Group::Access, Group::Walk, Group::Tlb, Group::Flush, Group::Mm, Group::Guest, Group::Input];
+    pub const ALL: [Group; 8] = [
+        Group::Access,
+        Group::Walk,
+        Group::Tlb,
+        Group::Flush,
+        Group::Mm,
+        Group::Guest,
+        Group::Input,
+        Group::Lab,
+    ];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -178,6 +188,7 @@ impl Group {
             Group::Mm => "mm",
             Group::Guest => "guest",
             Group::Input => "input",
+            Group::Lab => "lab",
         }
     }
 }
@@ -504,12 +515,52 @@ events! {
         /// Its text.
         text: Arc<str>,
     }
+    /// What the host answered to a question with arguments. Since version 1.1, in the place of `answer`.
+    82 Input Reply "reply" {
+        /// The question.
+        call: Arc<str>,
+        /// Its arguments, in words that are the same under every schedule.
+        about: Arc<str>,
+        /// The answer.
+        bytes: Bytes,
+    }
+    /// A file that belongs to what was recorded. Since version 1.1.
+    83 Input File "file" {
+        /// Which: `schedule`, `scenario`.
+        name: Arc<str>,
+        /// All of it.
+        bytes: Bytes,
+    }
     /// Records were lost here, because the writer could not follow and the user chose not to wait for it.
     96 Input Lost "lost" {
         /// Runs of accesses.
         runs: u64,
         /// Events.
         events: u64,
+    }
+    /// What follows in this stream is done by this actor of a scenario. Since version 1.1.
+    112 Lab Actor "actor" {
+        /// Its name.
+        name: Arc<str>,
+    }
+    /// An operation of a scenario begins, or is done. Since version 1.1.
+    113 Lab Operation "operation" {
+        /// As the scenario writes it.
+        text: Arc<str>,
+        /// It is done.
+        done: bool,
+    }
+    /// An invariant did not hold. Since version 1.1.
+    114 Lab Found "found" {
+        /// Its number.
+        invariant: u64,
+        /// What was found.
+        title: Arc<str>,
+    }
+    /// A line of the report of what was found. Since version 1.1.
+    115 Lab Evidence "evidence" {
+        /// The line.
+        text: Arc<str>,
     }
 }
 

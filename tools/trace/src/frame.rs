@@ -183,7 +183,6 @@ pub(crate) enum FileHeader {
     Version { major: u16, minor: u16, by: String },
 }
 
-#[allow(clippy::absurd_extreme_comparisons, reason = "the minor version grows")]
 pub(crate) fn parse_file_header(b: &[u8; FILE_HEADER]) -> FileHeader {
     if b[..8] != MAGIC {
         return FileHeader::Other;

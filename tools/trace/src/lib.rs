@@ -34,7 +34,7 @@ pub use writer::{FileOutput, Writer};
 /// The format's major version: readers refuse others.
 pub const MAJOR: u16 = 1;
 /// The format's minor version: readers of a later one read files of earlier ones.
-pub const MINOR: u16 = 0;
+pub const MINOR: u16 = 1;
 
 /// Streams that belong to no CPU's instructions. A CPU's stream has its number.
 pub mod stream {

@@ -50,6 +50,21 @@ pub struct Replayable {
     pub seed: u64,
 }
 
+/// What the race lab found.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FindingMeta {
+    /// The scenario's name.
+    pub scenario: String,
+    /// Format of tables and size of pages, as `race --list` calls it.
+    pub geometry: String,
+    /// The number of the invariant that breaks.
+    pub invariant: u8,
+    /// What breaks it, in words.
+    pub title: String,
+    /// The seed of the schedule that found it, before it was shrunk.
+    pub seed: u64,
+}
+
 /// What was recorded.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Meta {
@@ -57,13 +72,17 @@ pub struct Meta {
     pub racewalk: String,
     /// The machine.
     pub machine: MachineMeta,
-    /// The guest.
-    pub guest: GuestMeta,
+    /// The guest; none in a finding of the race lab.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<GuestMeta>,
     /// What of the run is in the recording.
     pub selection: Selection,
     /// Present if `racewalk replay` can repeat it.
     #[serde(default)]
     pub replayable: Option<Replayable>,
+    /// Present if it is a finding of the race lab, which `racewalk replay` repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finding: Option<FindingMeta>,
 }
 
 /// Counters of one CPU, as the run reported them.

@@ -1,15 +1,18 @@
 //! Recordings being read: as far as the file is whole, with what is not named.
 
 use crate::error::{FrameError, TraceError};
+use crate::event::Event;
 use crate::frame::{self, FILE_HEADER, FRAME_HEADER, FileHeader, FrameHeader, FrameKind, TRAILER};
 use crate::meta::{EndNote, Meta};
 use crate::record::{ColumnsRead, Record};
+use crate::stream;
 use crate::wire::Input;
 use racewalk_ram::MappedFile;
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A part of a file that cannot be read.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -129,8 +132,16 @@ impl Recording {
         for f in self.frames.iter().filter(|f| f.header.kind == FrameKind::Image) {
             all.extend(self.contents(f).ok()?)
         }
-        (self.meta.guest.embedded && blake3::hash(&all).to_hex().as_str() == self.meta.guest.blake3)
-            .then_some(all)
+        let g = self.meta.guest.as_ref().filter(|g| g.embedded)?;
+        (blake3::hash(&all).to_hex().as_str() == g.blake3).then_some(all)
+    }
+
+    /// The embedded file of this name, in the first record that has it. Nothing if none can be read.
+    pub fn file(&self, name: &str) -> Option<Arc<[u8]>> {
+        self.records(stream::KERNEL).filter_map(Result::ok).find_map(|r| match r {
+            Record::Event { event: Event::File { name: n, bytes }, .. } if &*n == name => Some(bytes.0),
+            _ => None,
+        })
     }
 
     /// The streams that have records.

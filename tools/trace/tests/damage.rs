@@ -24,16 +24,17 @@ fn meta() -> Meta {
             speculate: false,
             sanitize: false,
         },
-        guest: GuestMeta {
+        guest: Some(GuestMeta {
             path: "guest".into(),
             args: vec!["guest".into()],
             env: Vec::new(),
             size: 5,
             blake3: blake3::hash(b"image").to_hex().to_string(),
             embedded: true,
-        },
+        }),
         selection: Default::default(),
         replayable: None,
+        finding: None,
     }
 }
 
@@ -254,7 +255,10 @@ fn what_is_no_recording_is_said() {
     b[8] = 9;
     std::fs::write(&path, &b).unwrap();
     let e = Recording::open(&path).unwrap_err().to_string();
-    assert!(e.contains("version 9.0") && e.contains("use racewalk 0.1.0"), "{e}");
+    assert!(
+        e.contains(&format!("version 9.{}", racewalk_trace::MINOR)) && e.contains("use racewalk 0.1.0"),
+        "{e}"
+    );
     assert!(
         Recording::open(Path::new("/nonexistent")).unwrap_err().to_string().contains("open /nonexistent")
     );

@@ -16,10 +16,14 @@ pub(super) fn find(name: &str) -> Option<Handler> {
     Some(match name {
         "getpid" => |_, _| Ok(FIRST_PID as u64),
         "getppid" => |_, _| Ok(1),
-        "getuid" => |_, _| Ok(host::ask_simply("getuid", || rustix::process::getuid().as_raw()) as u64),
-        "geteuid" => |_, _| Ok(host::ask_simply("geteuid", || rustix::process::geteuid().as_raw()) as u64),
-        "getgid" => |_, _| Ok(host::ask_simply("getgid", || rustix::process::getgid().as_raw()) as u64),
-        "getegid" => |_, _| Ok(host::ask_simply("getegid", || rustix::process::getegid().as_raw()) as u64),
+        "getuid" => |_, _| Ok(host::ask_simply("getuid", "", || rustix::process::getuid().as_raw()) as u64),
+        "geteuid" => {
+            |_, _| Ok(host::ask_simply("geteuid", "", || rustix::process::geteuid().as_raw()) as u64)
+        }
+        "getgid" => |_, _| Ok(host::ask_simply("getgid", "", || rustix::process::getgid().as_raw()) as u64),
+        "getegid" => {
+            |_, _| Ok(host::ask_simply("getegid", "", || rustix::process::getegid().as_raw()) as u64)
+        }
         "getpgrp" | "getsid" => |_, _| Ok(FIRST_PID as u64),
         "uname" => uname,
         "sysinfo" => sysinfo,
@@ -65,14 +69,14 @@ pub(super) fn find(name: &str) -> Option<Handler> {
         "capget" => capget,
         "getgroups" => |_, _| Ok(0),
         "getresuid" => |t, a| {
-            let e = host::ask_simply("geteuid", || rustix::process::geteuid().as_raw());
-            t.put_u32(a[0], host::ask_simply("getuid", || rustix::process::getuid().as_raw()))?;
+            let e = host::ask_simply("geteuid", "", || rustix::process::geteuid().as_raw());
+            t.put_u32(a[0], host::ask_simply("getuid", "", || rustix::process::getuid().as_raw()))?;
             t.put_u32(a[1], e)?;
             t.put_u32(a[2], e).map(|()| 0)
         },
         "getresgid" => |t, a| {
-            let e = host::ask_simply("getegid", || rustix::process::getegid().as_raw());
-            t.put_u32(a[0], host::ask_simply("getgid", || rustix::process::getgid().as_raw()))?;
+            let e = host::ask_simply("getegid", "", || rustix::process::getegid().as_raw());
+            t.put_u32(a[0], host::ask_simply("getgid", "", || rustix::process::getgid().as_raw()))?;
             t.put_u32(a[1], e)?;
             t.put_u32(a[2], e).map(|()| 0)
         },
@@ -107,7 +111,7 @@ pub(super) fn find(name: &str) -> Option<Handler> {
 
 fn uname(t: &mut Task, a: Args) -> SysResult {
     let mut r = Record::new(6 * FIELD);
-    let node = host::ask_simply("uname", || rustix::system::uname().nodename().to_bytes().to_vec());
+    let node = host::ask_simply("uname", "", || rustix::system::uname().nodename().to_bytes().to_vec());
     let fields: [&[u8]; 5] = [b"Linux", &node[..node.len().min(64)], b"6.6.0-racewalk", b"#1 SMP", b"s390x"];
     for (i, f) in fields.into_iter().enumerate() {
         r.bytes(i * FIELD, f);

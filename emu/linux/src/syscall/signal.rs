@@ -175,7 +175,7 @@ fn sigaltstack(t: &mut Task, a: Args) -> SysResult {
 }
 
 fn uid() -> u32 {
-    host::ask_simply("getuid", || rustix::process::getuid().as_raw())
+    host::ask_simply("getuid", "", || rustix::process::getuid().as_raw())
 }
 
 fn kill(t: &mut Task, a: Args) -> SysResult {

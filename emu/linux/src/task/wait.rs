@@ -131,6 +131,7 @@ impl Task {
         let bell = bell.as_ref().ok_or(Errno::EMFILE)?;
         let mut list = vec![(bell.as_fd(), PollFlags::IN)];
         list.extend(fds.iter().map(|(f, e)| (f.fd(), *e)));
+        let about: String = fds.iter().map(|(f, e)| format!("{} {e:?} ", f.name())).collect();
         let mut found = vec![PollFlags::empty(); list.len()];
         let end = timeout.map(Moment::after);
         let block = timeout != Some(Duration::ZERO);
@@ -153,7 +154,7 @@ impl Task {
                 tv_sec: i64::try_from(l.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: l.subsec_nanos() as i64,
             });
-            let r = host::poll(&list, t.as_ref()).map(|f| found = f);
+            let r = host::poll(&about, &list, t.as_ref()).map(|f| found = f);
             if r.is_ok() && found[1..].iter().any(|e| !e.is_empty()) {
                 break Ok(Woken::Done);
             }

@@ -87,7 +87,7 @@ fn ioctl(t: &mut Task, a: Args) -> SysResult {
     let f = t.sys.files.get(a[0] as i32)?;
     match a[1] {
         TCGETS => {
-            let m = host::ask("tcgetattr", || {
+            let m = host::ask("tcgetattr", f.name(), || {
                 let m = rustix::termios::tcgetattr(f.fd())?;
                 let control = (m.control_modes.bits(), m.local_modes.bits());
                 Ok(((m.input_modes.bits(), m.output_modes.bits()), control))
@@ -100,7 +100,7 @@ fn ioctl(t: &mut Task, a: Args) -> SysResult {
             Ok(0)
         }
         TIOCGWINSZ => {
-            let ((rows, columns), (x, y)) = host::ask("tcgetwinsize", || {
+            let ((rows, columns), (x, y)) = host::ask("tcgetwinsize", f.name(), || {
                 let w = rustix::termios::tcgetwinsize(f.fd())?;
                 Ok(((w.ws_row, w.ws_col), (w.ws_xpixel, w.ws_ypixel)))
             })?;
@@ -112,7 +112,7 @@ fn ioctl(t: &mut Task, a: Args) -> SysResult {
         FIONREAD => {
             let n = match f.object() {
                 Some(o) => o.readable().ok_or(Errno::ENOTTY)? as u64,
-                None => host::ask("ioctl_fionread", || rustix::io::ioctl_fionread(f.fd()))?,
+                None => host::ask("ioctl_fionread", f.name(), || rustix::io::ioctl_fionread(f.fd()))?,
             };
             t.put_u32(a[2], n as u32)?;
             Ok(0)
@@ -146,21 +146,24 @@ fn fcntl(t: &mut Task, a: Args) -> SysResult {
         F_GETOWN => Ok(0),
         F_SETPIPE_SZ => match &f.kind {
             Kind::Pipe(p) => Ok(p.set_capacity(a[2] as u32)? as u64),
-            _ => Ok(host::ask("fcntl_setpipe_size", || {
+            _ => Ok(host::ask("fcntl_setpipe_size", format_args!("{} {}", f.name(), a[2]), || {
                 rustix::pipe::fcntl_setpipe_size(f.fd(), a[2] as usize)
             })? as u64),
         },
         F_GETPIPE_SZ => match &f.kind {
             Kind::Pipe(p) => Ok(p.capacity() as u64),
-            _ => Ok(host::ask("fcntl_getpipe_size", || rustix::pipe::fcntl_getpipe_size(f.fd()))? as u64),
+            _ => Ok(host::ask("fcntl_getpipe_size", f.name(), || rustix::pipe::fcntl_getpipe_size(f.fd()))?
+                as u64),
         },
         F_ADD_SEALS => {
             let seals = rustix::fs::SealFlags::from_bits_retain(a[2] as u32);
-            host::ask("fcntl_add_seals", || rustix::fs::fcntl_add_seals(f.fd(), seals))?;
+            host::ask("fcntl_add_seals", format_args!("{} {seals:?}", f.name()), || {
+                rustix::fs::fcntl_add_seals(f.fd(), seals)
+            })?;
             Ok(0)
         }
         F_GET_SEALS => {
-            host::ask("fcntl_get_seals", || Ok(rustix::fs::fcntl_get_seals(f.fd())?.bits() as u64))
+            host::ask("fcntl_get_seals", f.name(), || Ok(rustix::fs::fcntl_get_seals(f.fd())?.bits() as u64))
                 .map_err(Errno::from)
         }
         n => t.sys.not_modelled(format!("fcntl {n}"), Errno::EINVAL),
@@ -229,7 +232,7 @@ fn flock(t: &mut Task, a: Args) -> SysResult {
         _ => return Err(Errno::EINVAL),
     };
     loop {
-        match host::ask("flock", || rustix::fs::flock(f.fd(), op)) {
+        match host::ask("flock", format_args!("{} {op:?}", f.name()), || rustix::fs::flock(f.fd(), op)) {
             Err(rustix::io::Errno::WOULDBLOCK) if a[1] & LOCK_NB == 0 => {}
             r => return r.map(|()| 0).map_err(Errno::from),
         }
@@ -259,7 +262,9 @@ fn memfd_create(t: &mut Task, a: Args) -> SysResult {
     }
     let name = OsString::from_vec(t.get_str(a[0])?);
     let sealing = if a[1] & SEALING != 0 { MemfdFlags::ALLOW_SEALING } else { MemfdFlags::empty() };
-    let fd = host::ask("memfd_create", || rustix::fs::memfd_create(&name, MemfdFlags::CLOEXEC | sealing))?;
+    let fd = host::ask("memfd_create", format_args!("{} {sealing:?}", name.display()), || {
+        rustix::fs::memfd_create(&name, MemfdFlags::CLOEXEC | sealing)
+    })?;
     let path = format!("/memfd:{} (deleted)", name.to_string_lossy());
     t.sys.files.insert(OpenFile::owned(fd, path.into(), false), a[1] & CLOEXEC != 0, 0)
 }

@@ -50,8 +50,9 @@ pub(super) fn find(name: &str) -> Option<Handler> {
             let at = super::at(t, super::AT_FDCWD, a[0])?;
             let flags =
                 rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NONBLOCK;
-            let fd =
-                host::ask("openat", || rustix::fs::openat(&at, &at.path, flags, rustix::fs::Mode::empty()))?;
+            let fd = host::ask("openat", &at, || {
+                rustix::fs::openat(&at, &at.path, flags, rustix::fs::Mode::empty())
+            })?;
             truncate(t, &OpenFile::owned(fd, at.path, false), a[1])
         },
         "fallocate" => |t, a| {
@@ -60,7 +61,7 @@ pub(super) fn find(name: &str) -> Option<Handler> {
             if (a[2] as i64) < 0 || (a[3] as i64) <= 0 {
                 return Err(Errno::EINVAL);
             }
-            host::ask("fallocate", || {
+            host::ask("fallocate", format_args!("{} {:#x} {} {}", f.name(), a[1], a[2], a[3]), || {
                 rustix::fs::fallocate(f.fd(), FallocateFlags::from_bits_retain(a[1] as u32), a[2], a[3])
             })?;
             Ok(0)
@@ -68,12 +69,12 @@ pub(super) fn find(name: &str) -> Option<Handler> {
         "fsync" | "fdatasync" => |t, a| {
             let f = t.sys.files.get(a[0] as i32)?;
             t.sys.before_read(&f);
-            host::ask("fsync", || rustix::fs::fsync(f.fd()))?;
+            host::ask("fsync", f.name(), || rustix::fs::fsync(f.fd()))?;
             Ok(0)
         },
         "sync" | "syncfs" => |t, _| {
             t.sys.sync_files();
-            host::ask_simply("sync", rustix::fs::sync);
+            host::ask_simply("sync", "", rustix::fs::sync);
             Ok(0)
         },
         "readahead" | "fadvise64" | "sync_file_range" => |t, a| t.sys.files.get(a[0] as i32).map(|_| 0),
@@ -230,7 +231,7 @@ fn lseek(t: &mut Task, a: Args) -> SysResult {
         4 if off >= 0 => SeekFrom::Hole(off as u64),
         _ => return Err(Errno::EINVAL),
     };
-    Ok(host::ask("seek", || rustix::fs::seek(f.fd(), to))?)
+    Ok(host::ask("seek", format_args!("{} {to:?}", f.name()), || rustix::fs::seek(f.fd(), to))?)
 }
 
 /// The file of a call with an offset.
@@ -245,7 +246,9 @@ fn pread(t: &mut Task, f: &Arc<OpenFile>, addr: u64, n: u64, offset: u64) -> Sys
     let n = n.min(MAX_RW);
     while done < n {
         let mut buf = vec![0; CHUNK.min((n - done) as usize)];
-        let k = host::fill("pread", &mut buf, |b| rustix::io::pread(f.fd(), b, offset + done))?;
+        let k = host::fill("pread", f.from(offset + done), &mut buf, |b| {
+            rustix::io::pread(f.fd(), b, offset + done)
+        })?;
         t.copy_out(addr.wrapping_add(done), &buf[..k])?;
         done += k as u64;
         if k < buf.len() {
@@ -261,7 +264,9 @@ fn pwrite(t: &mut Task, f: &Arc<OpenFile>, addr: u64, n: u64, offset: u64) -> Sy
     while done < n {
         let mut buf = vec![0; CHUNK.min((n - done) as usize)];
         t.copy_in(addr.wrapping_add(done), &mut buf)?;
-        let k = host::ask("pwrite", || rustix::io::pwrite(f.fd(), &buf, offset + done))?;
+        let k = host::ask("pwrite", f.some(buf.len(), offset + done), || {
+            rustix::io::pwrite(f.fd(), &buf, offset + done)
+        })?;
         t.sys.after_write(f, Some(offset + done), &buf[..k]);
         done += k as u64;
         if k < buf.len() {
@@ -297,7 +302,7 @@ fn truncate(t: &mut Task, f: &Arc<OpenFile>, size: u64) -> SysResult {
         return Err(Errno::EINVAL);
     }
     t.sys.before_read(f);
-    host::ask("ftruncate", || rustix::fs::ftruncate(f.fd(), size))?;
+    host::ask("ftruncate", format_args!("{} {size}", f.name()), || rustix::fs::ftruncate(f.fd(), size))?;
     t.sys.after_truncate(f, size)?;
     Ok(0)
 }
@@ -315,8 +320,8 @@ fn sendfile(t: &mut Task, a: Args) -> SysResult {
     while done < n {
         let mut buf = vec![0; CHUNK.min((n - done) as usize)];
         let k = match at {
-            Some(o) => host::fill("pread", &mut buf, |b| rustix::io::pread(file.fd(), b, o))?,
-            None => host::fill("read", &mut buf, |b| rustix::io::read(file.fd(), b))?,
+            Some(o) => host::fill("pread", file.from(o), &mut buf, |b| rustix::io::pread(file.fd(), b, o))?,
+            None => host::fill("read", file.name(), &mut buf, |b| rustix::io::read(file.fd(), b))?,
         };
         let mut from = 0;
         while from < k {
@@ -350,12 +355,12 @@ fn copy_file_range(t: &mut Task, a: Args) -> SysResult {
     let mut end = if a[3] != 0 { Some(t.get_u64(a[3])?) } else { None };
     let mut buf = vec![0; CHUNK.min(a[4] as usize)];
     let k = match start {
-        Some(o) => host::fill("pread", &mut buf, |b| rustix::io::pread(from.fd(), b, o))?,
-        None => host::fill("read", &mut buf, |b| rustix::io::read(from.fd(), b))?,
+        Some(o) => host::fill("pread", from.from(o), &mut buf, |b| rustix::io::pread(from.fd(), b, o))?,
+        None => host::fill("read", from.name(), &mut buf, |b| rustix::io::read(from.fd(), b))?,
     };
     let k = match end {
-        Some(o) => host::ask("pwrite", || rustix::io::pwrite(to.fd(), &buf[..k], o))?,
-        None => host::write(to.fd(), &buf[..k])?,
+        Some(o) => host::ask("pwrite", to.some(k, o), || rustix::io::pwrite(to.fd(), &buf[..k], o))?,
+        None => host::write(&to, &buf[..k])?,
     };
     t.sys.after_write(&to, end, &buf[..k]);
     for (o, at) in [(&mut start, a[1]), (&mut end, a[3])] {

@@ -13,6 +13,7 @@ use crate::proc;
 use crate::task::Task;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ffi::OsString;
+use std::fmt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,6 +50,19 @@ impl AsFd for At {
         match &self.dir {
             Dir::Cwd(d) => d.as_fd(),
             Dir::File(f) => f.fd(),
+        }
+    }
+}
+
+/// What questions to the host call it.
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.own, &self.dir) {
+            (Some(own), _) => own.name().fmt(f),
+            (None, Dir::File(d)) if self.path.is_relative() => {
+                write!(f, "{}/{}", d.name(), self.path.display())
+            }
+            _ => self.path.display().fmt(f),
         }
     }
 }

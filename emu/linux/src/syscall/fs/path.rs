@@ -39,7 +39,9 @@ pub(super) fn find(name: &str) -> Option<Handler> {
         "fchmodat" => |t, a| chmod(t, a[0] as i32, a[1], a[2]),
         "fchmod" => |t, a| {
             let f = t.sys.files.get(a[0] as i32)?;
-            host::ask("fchmod", || rustix::fs::fchmod(f.fd(), Mode::from_bits_truncate(a[1] as u32)))?;
+            host::ask("fchmod", format_args!("{} {:#o}", f.name(), a[1]), || {
+                rustix::fs::fchmod(f.fd(), Mode::from_bits_truncate(a[1] as u32))
+            })?;
             Ok(0)
         },
         "chown" => |t, a| chown(t, [AT_FDCWD as u64, a[0], a[1], a[2], 0, 0]),
@@ -48,7 +50,9 @@ pub(super) fn find(name: &str) -> Option<Handler> {
         "fchown" => |t, a| {
             let f = t.sys.files.get(a[0] as i32)?;
             let (u, g) = owners(a[1], a[2]);
-            host::ask("fchown", || rustix::fs::fchown(f.fd(), u, g))?;
+            host::ask("fchown", format_args!("{} {u:?} {g:?}", f.name()), || {
+                rustix::fs::fchown(f.fd(), u, g)
+            })?;
             Ok(0)
         },
         "utimensat" => utimensat,
@@ -85,8 +89,10 @@ fn open(t: &mut Task, dir: i32, addr: u64, flags: u64, mode_bits: u64) -> SysRes
             _ => Err(Errno::EACCES),
         };
     }
-    let fd = host::ask("openat", || rustix::fs::openat(&p, &p.path, host, mode(t, mode_bits)))?;
-    let path = if given.is_absolute() { given } else { proc::name_of(&fd).unwrap_or(given) };
+    let fd = host::ask("openat", format_args!("{p} {flags:#x} {mode_bits:#o}"), || {
+        rustix::fs::openat(&p, &p.path, host, mode(t, mode_bits))
+    })?;
+    let path = if given.is_absolute() { given } else { proc::name_of(&fd, p.to_string()).unwrap_or(given) };
     let file = OpenFile::owned(fd, path, host.contains(OFlags::NONBLOCK));
     if host.contains(OFlags::TRUNC) {
         t.sys.after_truncate(&file, 0)?;
@@ -97,7 +103,7 @@ fn open(t: &mut Task, dir: i32, addr: u64, flags: u64, mode_bits: u64) -> SysRes
 fn access(t: &mut Task, dir: i32, addr: u64, mode: u64, flags: u64) -> SysResult {
     let p = at(t, dir, addr)?;
     let mode = rustix::fs::Access::from_bits(mode as u32).ok_or(Errno::EINVAL)?;
-    host::ask("accessat", || {
+    host::ask("accessat", format_args!("{p} {mode:?} {flags:#x}"), || {
         rustix::fs::accessat(&p, &p.path, mode, AtFlags::from_bits_retain(flags as u32))
     })?;
     Ok(0)
@@ -115,7 +121,7 @@ fn readlink(t: &mut Task, dir: i32, addr: u64, buf: u64, size: u64) -> SysResult
             if p.own.is_some() {
                 return Err(Errno::EINVAL);
             }
-            host::ask("readlinkat", || Ok(rustix::fs::readlinkat(&p, &p.path, Vec::new())?.into_bytes()))?
+            host::ask("readlinkat", &p, || Ok(rustix::fs::readlinkat(&p, &p.path, Vec::new())?.into_bytes()))?
         }
     };
     let n = target.len().min(size as usize);
@@ -125,7 +131,7 @@ fn readlink(t: &mut Task, dir: i32, addr: u64, buf: u64, size: u64) -> SysResult
 
 fn mkdir(t: &mut Task, dir: i32, addr: u64, bits: u64) -> SysResult {
     let p = at(t, dir, addr)?;
-    host::ask("mkdirat", || rustix::fs::mkdirat(&p, &p.path, mode(t, bits)))?;
+    host::ask("mkdirat", format_args!("{p} {bits:#o}"), || rustix::fs::mkdirat(&p, &p.path, mode(t, bits)))?;
     Ok(0)
 }
 
@@ -135,7 +141,9 @@ fn mknod(t: &mut Task, dir: i32, addr: u64, bits: u64, dev: u64) -> SysResult {
         FileType::Unknown if bits & 0o170000 == 0 => FileType::RegularFile,
         k => k,
     };
-    host::ask("mknodat", || rustix::fs::mknodat(&p, &p.path, kind, mode(t, bits), dev))?;
+    host::ask("mknodat", format_args!("{p} {bits:#o} {dev:#x}"), || {
+        rustix::fs::mknodat(&p, &p.path, kind, mode(t, bits), dev)
+    })?;
     Ok(0)
 }
 
@@ -144,20 +152,24 @@ fn unlink(t: &mut Task, dir: i32, addr: u64, flags: u64) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let p = at(t, dir, addr)?;
-    host::ask("unlinkat", || rustix::fs::unlinkat(&p, &p.path, AtFlags::from_bits_retain(flags as u32)))?;
+    host::ask("unlinkat", format_args!("{p} {flags:#x}"), || {
+        rustix::fs::unlinkat(&p, &p.path, AtFlags::from_bits_retain(flags as u32))
+    })?;
     Ok(0)
 }
 
 fn rename(t: &mut Task, a: Args) -> SysResult {
     let (from, to) = (at(t, a[0] as i32, a[1])?, at(t, a[2] as i32, a[3])?);
     let flags = RenameFlags::from_bits_retain(a[4] as u32);
-    host::ask("renameat_with", || rustix::fs::renameat_with(&from, &from.path, &to, &to.path, flags))?;
+    host::ask("renameat_with", format_args!("{from} {to} {flags:?}"), || {
+        rustix::fs::renameat_with(&from, &from.path, &to, &to.path, flags)
+    })?;
     Ok(0)
 }
 
 fn link(t: &mut Task, a: Args) -> SysResult {
     let (from, to) = (at(t, a[0] as i32, a[1])?, at(t, a[2] as i32, a[3])?);
-    host::ask("linkat", || {
+    host::ask("linkat", format_args!("{from} {to} {:#x}", a[4]), || {
         rustix::fs::linkat(&from, &from.path, &to, &to.path, AtFlags::from_bits_retain(a[4] as u32))
     })?;
     Ok(0)
@@ -166,13 +178,15 @@ fn link(t: &mut Task, a: Args) -> SysResult {
 fn symlink(t: &mut Task, target: u64, dir: i32, addr: u64) -> SysResult {
     let target = path_at(t, target)?;
     let p = at(t, dir, addr)?;
-    host::ask("symlinkat", || rustix::fs::symlinkat(&target, &p, &p.path))?;
+    host::ask("symlinkat", format_args!("{} {p}", target.display()), || {
+        rustix::fs::symlinkat(&target, &p, &p.path)
+    })?;
     Ok(0)
 }
 
 fn chmod(t: &mut Task, dir: i32, addr: u64, bits: u64) -> SysResult {
     let p = at(t, dir, addr)?;
-    host::ask("chmodat", || {
+    host::ask("chmodat", format_args!("{p} {bits:#o}"), || {
         rustix::fs::chmodat(&p, &p.path, Mode::from_bits_truncate(bits as u32), AtFlags::empty())
     })?;
     Ok(0)
@@ -187,7 +201,9 @@ fn owners(user: u64, group: u64) -> (Option<Uid>, Option<Gid>) {
 fn chown(t: &mut Task, a: Args) -> SysResult {
     let p = at(t, a[0] as i32, a[1])?;
     let (u, g) = owners(a[2], a[3]);
-    host::ask("chownat", || rustix::fs::chownat(&p, &p.path, u, g, AtFlags::from_bits_retain(a[4] as u32)))?;
+    host::ask("chownat", format_args!("{p} {u:?} {g:?} {:#x}", a[4]), || {
+        rustix::fs::chownat(&p, &p.path, u, g, AtFlags::from_bits_retain(a[4] as u32))
+    })?;
     Ok(0)
 }
 
@@ -204,11 +220,13 @@ fn utimensat(t: &mut Task, a: Args) -> SysResult {
     let times = Timestamps { last_access: read(0)?, last_modification: read(16)? };
     if a[1] == 0 || a[3] & AT_EMPTY_PATH != 0 && t.get_str(a[1])?.is_empty() {
         let f = t.sys.files.get(a[0] as i32)?;
-        host::ask("futimens", || rustix::fs::futimens(f.fd(), &times))?;
+        host::ask("futimens", format_args!("{} {times:?}", f.name()), || {
+            rustix::fs::futimens(f.fd(), &times)
+        })?;
         return Ok(0);
     }
     let p = at(t, a[0] as i32, a[1])?;
-    host::ask("utimensat", || {
+    host::ask("utimensat", format_args!("{p} {times:?} {:#x}", a[3]), || {
         rustix::fs::utimensat(&p, &p.path, &times, AtFlags::from_bits_retain(a[3] as u32))
     })?;
     Ok(0)
@@ -228,21 +246,25 @@ fn utimes(t: &mut Task, a: Args) -> SysResult {
     };
     let times = Timestamps { last_access: read(0)?, last_modification: read(16)? };
     let p = at(t, AT_FDCWD, a[0])?;
-    host::ask("utimensat", || rustix::fs::utimensat(&p, &p.path, &times, AtFlags::empty()))?;
+    host::ask("utimensat", format_args!("{p} {times:?}"), || {
+        rustix::fs::utimensat(&p, &p.path, &times, AtFlags::empty())
+    })?;
     Ok(0)
 }
 
 fn chdir(t: &mut Task, p: &At) -> SysResult {
-    let fd = host::ask("openat", || {
+    let fd = host::ask("openat", p, || {
         rustix::fs::openat(p, &p.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     })?;
-    host::ask("accessat", || rustix::fs::accessat(&fd, ".", rustix::fs::Access::EXEC_OK, AtFlags::empty()))?;
+    host::ask("accessat", p, || {
+        rustix::fs::accessat(&fd, ".", rustix::fs::Access::EXEC_OK, AtFlags::empty())
+    })?;
     t.sys.set_cwd(fd);
     Ok(0)
 }
 
 fn getcwd(t: &mut Task, a: Args) -> SysResult {
-    let cwd = proc::name_of(&*t.sys.cwd()).ok_or(Errno::ENOENT)?;
+    let cwd = proc::name_of(&*t.sys.cwd(), "the working directory").ok_or(Errno::ENOENT)?;
     let mut s = cwd.as_os_str().as_bytes().to_vec();
     if s.ends_with(b" (deleted)") {
         return Err(Errno::ENOENT);

@@ -240,7 +240,9 @@ fn epoll_ctl(t: &mut Task, a: Args) -> SysResult {
     let (object, host) = (f.object().is_some(), f.object().is_none() || f.epoll().is_some());
     if a[1] == DEL {
         if host {
-            host::ask("epoll_ctl", || epoll::delete(e.fd(), f.fd()))?;
+            host::ask("epoll_ctl", format_args!("{} delete {fd}", e.name()), || {
+                epoll::delete(e.fd(), f.fd())
+            })?;
         }
         return if object { own.delete(fd, &f).map(|()| 0) } else { Ok(0) };
     }
@@ -255,7 +257,9 @@ fn epoll_ctl(t: &mut Task, a: Args) -> SysResult {
                 own.add(fd, &f, events, data)?;
             }
             if host {
-                let added = host::ask("epoll_ctl", || epoll::add(e.fd(), f.fd(), host_data, flags));
+                let added = host::ask("epoll_ctl", format_args!("{} add {fd} {flags:?}", e.name()), || {
+                    epoll::add(e.fd(), f.fd(), host_data, flags)
+                });
                 if added.is_err() && object {
                     own.delete(fd, &f)?;
                 }
@@ -269,7 +273,9 @@ fn epoll_ctl(t: &mut Task, a: Args) -> SysResult {
                 own.modify(fd, &f, events, data)?;
             }
             if host {
-                host::ask("epoll_ctl", || epoll::modify(e.fd(), f.fd(), host_data, flags))?;
+                host::ask("epoll_ctl", format_args!("{} modify {fd} {flags:?}", e.name()), || {
+                    epoll::modify(e.fd(), f.fd(), host_data, flags)
+                })?;
             }
         }
         _ => return Err(Errno::EINVAL),
@@ -292,11 +298,12 @@ fn epoll_wait(t: &mut Task, a: Args, mask: Option<u64>) -> SysResult {
         let mut events = own.take(max.min(MOST) as usize);
         let room = max.min(MOST) as usize - events.len();
         if room > 0 && own.watches_host() {
-            let found: Vec<(u32, u64)> = host::ask("epoll_wait", || {
-                let mut found: Vec<epoll::Event> = Vec::with_capacity(room);
-                epoll::wait(e.fd(), rustix::buffer::spare_capacity(&mut found), Some(&now))?;
-                Ok(found.into_iter().map(|x| ({ x.flags }.bits(), { x.data }.u64())).collect())
-            })?;
+            let found: Vec<(u32, u64)> =
+                host::ask("epoll_wait", format_args!("{} {room}", e.name()), || {
+                    let mut found: Vec<epoll::Event> = Vec::with_capacity(room);
+                    epoll::wait(e.fd(), rustix::buffer::spare_capacity(&mut found), Some(&now))?;
+                    Ok(found.into_iter().map(|x| ({ x.flags }.bits(), { x.data }.u64())).collect())
+                })?;
             for (flags, data) in found {
                 match events.iter_mut().find(|(_, d)| *d == data) {
                     // An epoll that is watched both ways.

@@ -42,7 +42,7 @@ fn proc_mode(f: &OpenFile) -> Option<u32> {
 
 fn of_file(t: &Task, f: &OpenFile) -> Result<Stat, Errno> {
     t.sys.before_read(f);
-    let mut s = host::ask("fstat", || rustix::fs::fstat(f.fd()))?;
+    let mut s = host::ask("fstat", f.name(), || rustix::fs::fstat(f.fd()))?;
     if let Some(mode) = proc_mode(f) {
         s.st_mode = mode;
         s.st_size = 0;
@@ -55,13 +55,13 @@ fn stat_at(t: &mut Task, dir: i32, addr: u64, out: u64, flags: u64) -> SysResult
     let s = if flags & AT_EMPTY_PATH != 0 && t.get_str(addr)?.is_empty() {
         match directory(t, dir)? {
             super::Dir::File(f) => of_file(t, &f)?,
-            super::Dir::Cwd(d) => host::ask("fstat", || rustix::fs::fstat(&*d))?,
+            super::Dir::Cwd(d) => host::ask("fstat", ".", || rustix::fs::fstat(&*d))?,
         }
     } else {
         let p = at(t, dir, addr)?;
         match &p.own {
             Some(f) => of_file(t, f)?,
-            None => host::ask("statat", || {
+            None => host::ask("statat", format_args!("{p} {flags:#x}"), || {
                 rustix::fs::statat(&p, &p.path, AtFlags::from_bits_retain(flags as u32))
             })?,
         }
@@ -90,14 +90,26 @@ fn statx(t: &mut Task, a: Args) -> SysResult {
         match directory(t, a[0] as i32)? {
             super::Dir::File(f) => {
                 t.sys.before_read(&f);
-                (host::ask("statx", || rustix::fs::statx(f.fd(), c"", flags, mask))?, proc_mode(&f))
+                (
+                    host::ask("statx", format_args!("{} {flags:?} {mask:?}", f.name()), || {
+                        rustix::fs::statx(f.fd(), c"", flags, mask)
+                    })?,
+                    proc_mode(&f),
+                )
             }
-            super::Dir::Cwd(d) => (host::ask("statx", || rustix::fs::statx(&*d, c"", flags, mask))?, None),
+            super::Dir::Cwd(d) => (
+                host::ask("statx", format_args!(". {flags:?} {mask:?}"), || {
+                    rustix::fs::statx(&*d, c"", flags, mask)
+                })?,
+                None,
+            ),
         }
     } else {
         let p = at(t, a[0] as i32, a[1])?;
         (
-            host::ask("statx", || rustix::fs::statx(&p, &p.path, flags, mask))?,
+            host::ask("statx", format_args!("{p} {flags:?} {mask:?}"), || {
+                rustix::fs::statx(&p, &p.path, flags, mask)
+            })?,
             p.own.as_ref().and_then(|f| proc_mode(f)),
         )
     };
@@ -123,15 +135,15 @@ fn put_statx(t: &Task, addr: u64, s: &Statx, own: Option<u32>) -> SysResult {
 
 fn statfs(t: &mut Task, path: u64, out: u64) -> SysResult {
     let p = at(t, AT_FDCWD, path)?;
-    let fd = host::ask("openat", || {
+    let fd = host::ask("openat", &p, || {
         rustix::fs::openat(&p, &p.path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
     })?;
-    put_statfs(t, out, &host::ask("fstatfs", || rustix::fs::fstatfs(&fd))?)
+    put_statfs(t, out, &host::ask("fstatfs", &p, || rustix::fs::fstatfs(&fd))?)
 }
 
 fn fstatfs(t: &mut Task, fd: u64, out: u64) -> SysResult {
     let f = t.sys.files.get(fd as i32)?;
-    put_statfs(t, out, &host::ask("fstatfs", || rustix::fs::fstatfs(f.fd()))?)
+    put_statfs(t, out, &host::ask("fstatfs", f.name(), || rustix::fs::fstatfs(f.fd()))?)
 }
 
 /// Bytes of a `struct statfs`.
@@ -183,7 +195,7 @@ fn getdents64(t: &mut Task, a: Args) -> SysResult {
         }
     } else {
         // Entries are as long for the host as for the guest: what fits its buffer fits the guest's.
-        out = host::ask("getdents64", || {
+        out = host::ask("getdents64", format_args!("{} {room}", f.name()), || {
             let mut out = Vec::new();
             let mut buf = vec![MaybeUninit::uninit(); room];
             let mut dir = RawDir::new(f.fd(), &mut buf);
