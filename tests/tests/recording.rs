@@ -288,7 +288,7 @@ fn a_selection_is_what_is_there() {
     let all = shown(&[]);
     assert!(all.iter().any(|l| kind(l) == "run") && all.iter().any(|l| kind(l) == "table_alloc"));
     let walks = shown(&["--only", "walk"]);
-    let named = |l: &String| ["walk_", "answer", "schedule"].iter().any(|k| kind(l).starts_with(k));
+    let named = |l: &String| ["walk_", "reply", "schedule"].iter().any(|k| kind(l).starts_with(k));
     assert!(walks.len() > 100 && walks.iter().all(named), "{:?}", walks.iter().find(|l| !named(l)));
     let count = |lines: &[String], k: &str| lines.iter().filter(|l| kind(l).starts_with(k)).count();
     assert_eq!(count(&walks, "walk_"), count(&all, "walk_"));
