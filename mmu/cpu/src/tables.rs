@@ -9,7 +9,7 @@ use racewalk_walk::hardware::Hardware;
 use racewalk_walk::{EntryStop, TableMemory, Upper};
 use std::cell::RefCell;
 
-/// Memory for a walk on `cpu`: a scheduling point before each access, counted, and observed.
+/// Memory for a walk on `cpu`: a scheduling point before each access; its steps are counted, and observed.
 pub(crate) struct Tables<'a, H: Hardware> {
     pub(crate) cpus: &'a Cpus<H>,
     pub(crate) cpu: u32,
@@ -36,7 +36,6 @@ impl<H: Hardware> Tables<'_, H> {
             self.cpus.emit(self.cpu, || CpuEvent::Overtaken);
             return Err(EntryStop::Cancelled);
         }
-        self.of().stats.steps.bump();
         Ok(&self.cpus.ram)
     }
 }
@@ -82,6 +81,10 @@ impl<H: Hardware> TableMemory for Tables<'_, H> {
     }
     #[inline]
     fn event(&self, event: WalkEvent) {
+        // An entry is a step, however many accesses it takes; what a walk updates is none.
+        if let WalkEvent::Step { .. } = event {
+            self.of().stats.steps.bump()
+        }
         self.cpus.emit(self.cpu, || CpuEvent::Walk(event));
     }
 }

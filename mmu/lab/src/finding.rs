@@ -49,7 +49,7 @@ pub enum FindingError {
 }
 
 impl Finding {
-    fn options(&self) -> RunOptions {
+    pub(crate) fn options(&self) -> RunOptions {
         RunOptions { geometry: Some(self.geometry), states: false, ..RunOptions::default() }
     }
 

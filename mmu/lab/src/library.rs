@@ -26,8 +26,12 @@ pub const STORIES: &str = include_str!("../../../tests/race/stories.toml");
 
 /// The scenario of that name, in either case; a reference such as `F-03b` if one scenario has its name.
 pub fn scenario(name: &str) -> Option<Result<Scenario, ScenarioError>> {
-    let (name, text) = TEXTS.iter().find(|(n, _)| n.eq_ignore_ascii_case(name))?;
-    Some(Scenario::parse(name, text))
+    text(name).map(|(name, text)| Scenario::parse(name, text))
+}
+
+/// The same: its name and its text.
+pub fn text(name: &str) -> Option<(&'static str, &'static str)> {
+    TEXTS.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).copied()
 }
 
 /// The name that was probably meant.

@@ -260,7 +260,7 @@ pub enum TraceVerb {
 pub struct Show {
     /// The recording.
     pub file: PathBuf,
-    /// Only these kinds of records: access, walk, tlb, flush, mm, guest, input.
+    /// Only these kinds of records: access, walk, tlb, flush, mm, guest, input, lab.
     #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = |s: &str| s.parse::<Group>())]
     pub kind: Vec<Group>,
     /// Only these CPUs.
@@ -272,6 +272,12 @@ pub struct Show {
     /// Go on while the file grows, until it is complete; in the order in which it was written.
     #[arg(long)]
     pub follow: bool,
+    /// Of a finding of `race --save`: print its schedule file and nothing else, byte for byte what a text file would have.
+    #[arg(long, conflicts_with_all = ["kind", "cpu", "limit", "follow"])]
+    pub schedule: bool,
+    /// Of a finding: print the scenario in which it was looked for and nothing else, as it was given.
+    #[arg(long, conflicts_with_all = ["kind", "cpu", "limit", "follow", "schedule"])]
+    pub scenario: bool,
 }
 
 /// `racewalk trace stats`.
@@ -377,7 +383,7 @@ pub struct Race {
     /// Go on after the first finding, and count.
     #[arg(long)]
     pub keep_going: bool,
-    /// Write the shrunk finding here, for `racewalk replay`.
+    /// Write the shrunk finding here, for `racewalk replay`: as a recording if the name ends in .rwt, else as text.
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
     /// Draw the shrunk finding here: .svg, or else HTML.

@@ -5,6 +5,7 @@ mod cli;
 mod cost;
 mod demo;
 pub mod exit;
+mod finding;
 mod matrix;
 mod mutants;
 mod new_scheme;

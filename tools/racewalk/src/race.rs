@@ -2,6 +2,7 @@
 
 use crate::cli::{Explain, Race, Replay};
 use crate::exit;
+use crate::finding;
 use crate::talk;
 use anyhow::{Context, anyhow, bail};
 use racewalk_lab::campaign::{self, Plan, Report};
@@ -42,11 +43,12 @@ pub fn race(args: &Race) -> anyhow::Result<u8> {
     let Some(what) = &args.what else {
         bail!("race: no scenario; wanted a name of `race --list`, or a file")
     };
-    let scenario = buffered(args, scenario(what).context("race")?);
+    let (name, source) = text_of(what).context("race")?;
+    let scenario = buffered(args, Scenario::parse(&name, &source).context("race")?);
     let schemes = schemes(args, &scenario)?;
     let mut status = 0;
     for (scheme, geometry) in schemes {
-        if one(args, what, &scenario, scheme, geometry)? {
+        if one(args, what, &source, &scenario, scheme, geometry)? {
             status = exit::FOUND;
         }
     }
@@ -55,14 +57,20 @@ pub fn race(args: &Race) -> anyhow::Result<u8> {
 
 /// The scenario of a name or a file.
 pub fn scenario(what: &str) -> anyhow::Result<Scenario> {
-    if let Some(s) = library::scenario(what) {
-        return Ok(s?);
+    let (name, text) = text_of(what)?;
+    Ok(Scenario::parse(&name, &text)?)
+}
+
+/// The name of the scenario of a name or a file, and its text.
+fn text_of(what: &str) -> anyhow::Result<(String, String)> {
+    if let Some((name, text)) = library::text(what) {
+        return Ok((name.into(), text.into()));
     }
     let path = Path::new(what);
     if path.extension().is_some_and(|e| e == "race") || path.exists() {
         let text = std::fs::read_to_string(path).with_context(|| format!("read {what}"))?;
         let name = path.file_stem().map_or(what.into(), |s| s.to_string_lossy());
-        return Ok(Scenario::parse(&name, &text)?);
+        return Ok((name.into_owned(), text));
     }
     let meant = library::meant(what).map_or(String::new(), |m| format!("; did you mean {m}?"));
     Err(anyhow!("scenario {what:?} is none of `race --list` and no file{meant}"))
@@ -165,6 +173,7 @@ pub fn policy_of(
 fn one(
     args: &Race,
     what: &str,
+    source: &str,
     scenario: &Scenario,
     variant: Variant,
     geometry: Geometry,
@@ -204,8 +213,8 @@ fn one(
         return Ok(false);
     };
     let found = Finding { scenario: scenario.clone(), scheme: scheme.into(), geometry, schedule, rule };
-    report_finding(args, &found, seed, &mut out)?;
-    if args.save.is_none() {
+    let reported = report_finding(args, &found, Some(source), seed, &mut out);
+    if args.save.is_none() || reported.is_err() {
         let _ = writeln!(
             out,
             "again: racewalk race {what} --scheme {scheme} --geometry {} --policy {} --seed {seed} --schedules 1{}\n\
@@ -215,12 +224,21 @@ fn one(
             if args.tso { " --tso" } else { "" }
         );
     }
+    // What was found is told, wherever it could not be written to.
     talk::print(&out)?;
+    reported?;
     Ok(true)
 }
 
-/// Shrinks a finding, tells it, saves and draws it where that is wanted.
-pub fn report_finding(args: &Race, found: &Finding, seed: u64, out: &mut String) -> anyhow::Result<()> {
+/// Shrinks a finding, tells it, saves and draws it where that is wanted. `source` is the scenario as it was given. If it cannot
+/// be saved, it is told nevertheless.
+pub fn report_finding(
+    args: &Race,
+    found: &Finding,
+    source: Option<&str>,
+    seed: u64,
+    out: &mut String,
+) -> anyhow::Result<()> {
     let small = found.shrink(&Machine)?;
     let result = small.repeat(&Machine)?;
     let told = tell(&small, &result);
@@ -229,7 +247,12 @@ pub fn report_finding(args: &Race, found: &Finding, seed: u64, out: &mut String)
     if let Some(path) = &args.save {
         let path = numbered(path, &small.scheme, args);
         let text = small.to_file(seed, &Columns::of(&result.events).text())?;
-        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        if finding::is_recording(&path) {
+            let source = source.map_or_else(|| found.scenario.to_string(), String::from);
+            finding::save(&path, &small, seed, &text, &source, &result)?;
+        } else {
+            std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        }
         let _ = writeln!(out, "replay: racewalk replay {}", path.display());
     }
     if let Some(path) = &args.output {
@@ -316,8 +339,13 @@ fn dfs(
     Ok(first)
 }
 
+/// What a finding is of: a line.
+pub fn title(f: &Finding) -> String {
+    format!("{} under {} on {}\n", f.scenario.name, f.scheme, f.geometry.word())
+}
+
 /// Columns and report.
-fn tell(f: &Finding, r: &RunResult) -> String {
+pub fn tell(f: &Finding, r: &RunResult) -> String {
     let mut out = String::new();
     for line in f.scenario.to_string().lines() {
         let _ = writeln!(out, "    {line}");
@@ -336,9 +364,7 @@ pub fn replay(args: &Replay) -> anyhow::Result<u8> {
     let f = Finding::from_file(&text).with_context(what)?;
     match f.repeat(&Machine) {
         Ok(r) => {
-            let mut out = format!("{} under {} on {}\n\n", f.scenario.name, f.scheme, f.geometry.word());
-            out += &tell(&f, &r);
-            talk::print(&out)?;
+            talk::print(&format!("{}\n{}", title(&f), tell(&f, &r)))?;
             if r.findings.iter().any(|x| x.rule == f.rule) {
                 return Ok(exit::FOUND);
             }

@@ -56,8 +56,9 @@ pub fn random(args: &Race) -> anyhow::Result<u8> {
                     || args.scheme.as_deref().is_some_and(|s| !s.contains(',') && s != "all")
                 {
                     let mut out = String::new();
-                    report_finding(args, &f, seed, &mut out)?;
+                    let reported = report_finding(args, &f, None, seed, &mut out);
                     talk::print(&out)?;
+                    reported?;
                 }
                 break;
             }

@@ -13,7 +13,7 @@ use racewalk_linux::host::Taped;
 use racewalk_linux::observe::{Note, Observed, Observer};
 use racewalk_linux::system::{Ending, Options, System, Talk};
 use racewalk_mm::sanitizer::Watcher;
-use racewalk_ram::Paddr;
+use racewalk_ram::{Paddr, Ram};
 use racewalk_sched::NO_CPU;
 use racewalk_sched::controlled::{self, Outcome, Turns};
 use racewalk_trace::event::{Event, Hex};
@@ -162,10 +162,13 @@ pub fn schedule(r: &Recorder, outcome: &Outcome) {
 
 /// BLAKE3 of the memory that was used, in hexadecimal.
 pub fn memory(sys: &System) -> String {
+    memory_of(sys.cpus.ram(), sys.kernel.high_water())
+}
+
+/// BLAKE3 of memory up to where it was used, in hexadecimal.
+pub fn memory_of(ram: &Ram, end: Paddr) -> String {
     let mut hash = blake3::Hasher::new();
     let mut page = [0; 4096];
-    let ram = sys.cpus.ram();
-    let end = sys.kernel.high_water();
     let mut at = Paddr(0);
     while at.0 < end.0 && ram.read(at, &mut page).is_ok() {
         hash.update(&page);

@@ -42,7 +42,11 @@ pub fn replay(args: &Replay) -> anyhow::Result<u8> {
 
 fn recording(args: &Replay) -> anyhow::Result<u8> {
     let what = || format!("replay {}", args.file.display());
-    let r = Arc::new(Recording::open(&args.file).with_context(what)?);
+    let r = Recording::open(&args.file).with_context(what)?;
+    if r.meta.finding.is_some() {
+        return crate::finding::replay(args, r);
+    }
+    let r = Arc::new(r);
     let (Some(replayable), Some(guest)) = (r.meta.replayable.clone(), &r.meta.guest) else {
         eprintln!(
             "error: {} is a recording of a free run, whose CPUs did not take turns\nhint: `racewalk trace --replayable -o FILE PROGRAM` makes one that can be repeated",

@@ -47,13 +47,15 @@ pub fn soak(args: &Race) -> anyhow::Result<u8> {
             ))?;
             bad += (r.first.is_some() || !f.findings.is_empty()) as u64;
             let mut out = String::new();
-            if let Some((seed, f)) = &r.first {
-                report_finding(args, f, *seed, &mut out)?;
-            }
+            let reported = match &r.first {
+                Some((seed, f)) => report_finding(args, f, None, *seed, &mut out),
+                None => Ok(()),
+            };
             for f in f.findings {
                 out += &f.text;
             }
             talk::print(&out)?;
+            reported?;
         }
     }
     talk::print(&format!("{all} combinations, something was found in {bad}\n"))?;

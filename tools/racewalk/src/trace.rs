@@ -47,7 +47,8 @@ fn stats(file: &Path, format: StatsFormat) -> anyhow::Result<u8> {
 
 fn check(file: &Path) -> anyhow::Result<u8> {
     let r = open(file)?;
-    let c = check::check(&r);
+    let mut c = check::check(&r);
+    c.wrong.extend(crate::finding::check(&r));
     let mut s = String::new();
     for w in &c.wrong {
         s += &format!("wrong: {w}\n");
@@ -94,10 +95,15 @@ fn diff(a: &Path, b: &Path) -> anyhow::Result<u8> {
 const LOOK: Duration = Duration::from_millis(300);
 
 fn show(s: &Show) -> anyhow::Result<u8> {
+    if let Some(name) = if s.schedule { Some("schedule") } else { s.scenario.then_some("scenario") } {
+        crate::finding::print_embedded(&open(&s.file)?, name)?;
+        return Ok(0);
+    }
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut shown = 0;
     if s.follow {
         let (mut r, mut seen) = (open(&s.file)?, 0);
+        out.write_all(crate::finding::header(&r).unwrap_or_default().as_bytes())?;
         loop {
             let over = r.end.is_some();
             seen = follow(s, &r, seen, &mut shown, &mut out)?;
@@ -114,6 +120,7 @@ fn show(s: &Show) -> anyhow::Result<u8> {
     for d in &r.damage {
         eprintln!("racewalk: warning: {d}")
     }
+    out.write_all(crate::finding::header(&r).unwrap_or_default().as_bytes())?;
     for (stream, x) in r.merged() {
         if s.limit.is_some_and(|n| shown >= n) {
             break;

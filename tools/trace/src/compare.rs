@@ -37,7 +37,10 @@ pub struct Divergence {
 impl fmt::Display for Divergence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = stream::name(self.stream);
-        write!(f, "record {} of {name}, after {} instructions", self.number, self.instructions)?;
+        write!(f, "record {} of {name}", self.number)?;
+        if self.instructions > 0 {
+            write!(f, ", after {} instructions", self.instructions)?
+        }
         for r in &self.before {
             write!(f, "\n            {r}")?
         }

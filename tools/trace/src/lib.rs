@@ -5,6 +5,7 @@
 //! is the format's page.
 //!
 //! - [`recorder`] takes what a machine says, on the threads of its CPUs, and hands it to a thread that writes;
+//! - [`lab`] takes what a machine of the race lab says;
 //! - [`reader`] gives records back, as far as a file is whole, and names what is not;
 //! - [`compare`](mod@compare) holds a run against a recording, record by record.
 #![forbid(unsafe_code)]
@@ -17,6 +18,7 @@ pub mod diff;
 mod error;
 pub mod event;
 pub mod frame;
+pub mod lab;
 pub mod meta;
 pub mod reader;
 pub mod record;

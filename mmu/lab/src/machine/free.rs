@@ -88,6 +88,7 @@ fn run<A: Arch>(f: &Free) -> Result<Freed, LabError> {
         f.cpus,
         Default::default(),
         &RunOptions { states: false, ..RunOptions::default() },
+        None,
     )
     .map_err(failed)?;
     let mms = setup::make(&scenario, &kernel).map_err(failed)?;

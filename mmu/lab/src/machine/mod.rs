@@ -18,6 +18,7 @@ macro_rules! on_geometry {
 
 mod events;
 mod free;
+mod observe;
 mod ops;
 mod prepared;
 mod race;
@@ -27,6 +28,7 @@ mod tests;
 mod world;
 
 pub use free::{Free, Freed};
+pub use observe::{Counted, Listener, Observed};
 
 use crate::scenario::{Geometry, Scenario};
 use crate::target::{LabError, RunOptions, RunResult, Runner, Target};

@@ -1,5 +1,6 @@
 //! A scenario ready to be run again and again: the machine is booted and set up once, and put back for each run.
 
+use super::observe::{Counted, Listener, Observed};
 use super::race::{Race, of_error};
 use super::{setup, world};
 use crate::scenario::Scenario;
@@ -33,15 +34,16 @@ impl<A: Arch> Prepared<A> {
     }
 
     /// Boots a machine and sets the scenario up. Findings of the set-up are those of every schedule.
-    fn boot(&self) -> Result<Result<Ready<A>, Vec<Finding>>, LabError> {
+    fn boot(&self, listener: Option<&Listener>) -> Result<Result<Ready<A>, Vec<Finding>>, LabError> {
         let scenario = self.race.scenario();
         let failed = |e: racewalk_mm::MmError| LabError::Setup {
             scenario: scenario.name.clone(),
             problem: e.to_string(),
         };
         let ram = world::memory(world::size::<A>(scenario)).map_err(failed)?;
-        let kernel = world::boot::<A>(&ram, self.variant, scenario.cpus, scenario.machine, &self.options)
-            .map_err(failed)?;
+        let kernel =
+            world::boot::<A>(&ram, self.variant, scenario.cpus, scenario.machine, &self.options, listener)
+                .map_err(failed)?;
         match setup::make(scenario, &kernel) {
             Ok(mms) => Ok(Ok((kernel, mms))),
             Err(e) => {
@@ -54,7 +56,7 @@ impl<A: Arch> Prepared<A> {
 
     /// One run on a machine that is booted for it.
     pub(super) fn once(&self, policy: &mut dyn Policy) -> Result<RunResult, LabError> {
-        let (kernel, mms) = match self.boot()? {
+        let (kernel, mms) = match self.boot(None)? {
             Ok(ready) => ready,
             Err(findings) => return Ok(never(&findings, policy)),
         };
@@ -66,8 +68,38 @@ impl<A: Arch> Prepared<A> {
         Ok(result)
     }
 
+    /// [`once`](Self::once), with somebody who listens.
+    pub(super) fn observed(
+        &self,
+        policy: &mut dyn Policy,
+        listener: &Listener,
+    ) -> Result<Observed, LabError> {
+        let (tasks, ops) = (self.race.task_names(), self.race.op_texts());
+        let (kernel, mms) = match self.boot(Some(listener))? {
+            Ok(ready) => ready,
+            Err(findings) => {
+                let result = never(&findings, policy);
+                return Ok(Observed { result, tasks, ops, cpus: vec![], memory: None });
+            }
+        };
+        let result = self.race.run(kernel.clone(), mms, policy, &self.options);
+        let cpus = (0..kernel.cpus().count()).map(|n| {
+            let s = kernel.cpus().stats(n);
+            Counted {
+                lookups: s.lookups.get(),
+                hits: s.hits.get(),
+                walks: s.walks.get(),
+                steps: s.steps.get(),
+                fills: s.fills.get(),
+                purges: s.purges_sent.get(),
+            }
+        });
+        let memory = Some((kernel.ram().clone(), kernel.high_water()));
+        Ok(Observed { result, tasks, ops, cpus: cpus.collect(), memory })
+    }
+
     fn checkpoint(&self) -> Result<Start<A>, LabError> {
-        Ok(match self.boot()? {
+        Ok(match self.boot(None)? {
             Err(findings) => Start::Never(findings),
             Ok((kernel, mms)) => {
                 Start::At(Box::new(Checkpoint::take(kernel, mms).map_err(|e| self.failed(&e))?))

@@ -134,9 +134,18 @@ impl Race {
 
     fn events<A: Arch>(&self, kernel: &Kernel<A>) -> Vec<crate::target::Event> {
         let log = kernel.sanitizer().map(|s| s.events()).unwrap_or_default();
+        events::tell::<A>(&self.scenario, &log, &self.task_names(), &self.ops)
+    }
+
+    /// Names of its tasks, by number.
+    pub(super) fn task_names(&self) -> Vec<String> {
         let drains = (0..self.scenario.cpus).map(|cpu| format!("drain {cpu}"));
-        let names: Vec<String> = self.tasks.iter().map(|t| t.0.to_string()).chain(drains).collect();
-        events::tell::<A>(&self.scenario, &log, &names, &self.ops)
+        self.tasks.iter().map(|t| t.0.to_string()).chain(drains).collect()
+    }
+
+    /// Its operations as the scenario writes them, by number.
+    pub(super) fn op_texts(&self) -> Vec<String> {
+        self.ops.iter().map(|o| self.scenario.op_text(o)).collect()
     }
 }
 

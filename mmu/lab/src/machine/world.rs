@@ -1,5 +1,6 @@
 //! The machine that a scenario runs on: its memory, a booted kernel, and what its tasks share.
 
+use super::observe::Listener;
 use crate::scenario::{Scenario, SetupKind, Verb};
 use crate::target::RunOptions;
 use racewalk_cpu::{Cpus, TrapLevel};
@@ -85,6 +86,7 @@ pub(super) fn boot<A: Arch>(
     cpus: u32,
     machine: crate::scenario::Options,
     options: &RunOptions,
+    listener: Option<&Listener>,
 ) -> Result<Arc<Kernel<A>>, MmError> {
     let mut config = racewalk_mm::Config::default();
     config.scheme = variant.scheme;
@@ -100,5 +102,13 @@ pub(super) fn boot<A: Arch>(
     config.mmap_min_addr = 0;
     config.measure = if options.counters { Measure::Points } else { Measure::Off };
     config.sanitize = Some(sanitizer::Options { log: 1 << 14, states: options.states });
-    Kernel::<A>::new(ram.clone(), Cpus::new(ram.clone(), cpus), config)
+    let cpus = Cpus::new(ram.clone(), cpus);
+    if let Some(l) = listener {
+        cpus.trace_to(l.sink.clone());
+    }
+    let kernel = Kernel::<A>::new(ram.clone(), cpus, config)?;
+    if let (Some(l), Some(s)) = (listener, kernel.sanitizer()) {
+        s.watch(l.watcher.clone());
+    }
+    Ok(kernel)
 }
