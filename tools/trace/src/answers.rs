@@ -31,6 +31,9 @@ impl Answer {
     }
 }
 
+/// What was asked, and its arguments.
+type Question = (Arc<str>, Arc<str>);
+
 /// Answers to one question with the same arguments.
 #[derive(Debug, Default)]
 struct Same {
@@ -59,7 +62,7 @@ pub struct Answers {
     waiting: VecDeque<Answer>,
     given: u64,
     /// What was left when the order was left, by question and arguments.
-    by_question: Option<HashMap<(Arc<str>, Arc<str>), Same>>,
+    by_question: Option<HashMap<Question, Same>>,
 }
 
 impl Answers {
