@@ -89,7 +89,7 @@ fn findings_of_every_kind_of_machine_are_well() {
         (&["race", "pmdfrag", "--scheme", "ppc-jason-side"], "table_alloc"),
         (&["race", "f-08", "--scheme", "ppc-jason-last-a", "--geometry", "ppc64-hash-64k"], "table_unhook"),
         (&["race", "pae", "--scheme", "gen-torn"], "entry_load"),
-        (&["race", "tso-tsb", "--scheme", "sparc-conv~tsb-lock"], "actor drain"),
+        (&["race", "tso-tsb", "--scheme", "sparc-conv~tsb-lock"], "walk_step"),
         (&["race", "--random", "--scheme", "s390-nop"], "operation"),
     ] {
         racewalk(&[what, &save[..]].concat()).expect(3);
