@@ -3,7 +3,7 @@
 use crate::cli::Replay;
 use crate::exit;
 use crate::race;
-use crate::record;
+use crate::recorded;
 use crate::talk;
 use anyhow::{Context, anyhow, bail};
 use racewalk_lab::finding::{Finding, FindingError};
@@ -75,7 +75,7 @@ impl Heard {
             },
             status: exit::FOUND,
             cpus: self.seen.cpus.iter().map(count).collect(),
-            memory: self.seen.memory.as_ref().map(|(ram, used)| record::memory_of(ram, *used)),
+            memory: self.seen.memory.as_ref().map(|(ram, used)| recorded::memory_of(ram, *used)),
             ..EndNote::default()
         }
     }

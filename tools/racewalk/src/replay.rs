@@ -2,7 +2,7 @@
 
 use crate::cli::Replay;
 use crate::exit;
-use crate::record::{self, Quiet, observer};
+use crate::recorded::{self, Quiet, observer};
 use crate::run;
 use crate::tape::{Tape, Until};
 use anyhow::Context;
@@ -95,11 +95,11 @@ fn recording(args: &Replay) -> anyhow::Result<u8> {
     };
     let second = args.then.map(|seed| Box::new(Random::new(seed)) as Box<dyn Policy>);
     let mut policy = Until::new(first_policy, second, past.clone(), stop.clone(), recorder.clone());
-    let (ending, outcome) = sys.run_controlled(first, record::limits(), &mut policy);
+    let (ending, outcome) = sys.run_controlled(first, recorded::limits(), &mut policy);
     sys.flush_runs();
     let finished = outcome.end == racewalk_sched::controlled::End::Finished;
     if finished {
-        record::schedule(&recorder, &outcome)
+        recorded::schedule(&recorder, &outcome)
     }
     recorder.finish();
     let compare = drain.wait().with_context(what)?;
@@ -135,7 +135,7 @@ fn recording(args: &Replay) -> anyhow::Result<u8> {
         return Ok(0);
     }
     if let Some(end) = &r.end {
-        let (now, how) = (record::counts(&sys), record::ended(&ending));
+        let (now, how) = (recorded::counts(&sys), recorded::ended(&ending));
         if (&how, run::code(&ending)) != (&end.how, end.status) {
             return differs(format!("it ended otherwise\n  expected  {}\n  came      {how}", end.how));
         }
@@ -147,7 +147,7 @@ fn recording(args: &Replay) -> anyhow::Result<u8> {
                 ));
             }
         }
-        let memory = record::memory(&sys);
+        let memory = recorded::memory(&sys);
         if end.memory.as_ref().is_some_and(|m| *m != memory) {
             return differs("guest memory is another one at the end, after the same events".into());
         }
@@ -208,7 +208,7 @@ fn options(
     if mode != recorded && tlb.kind == Kind::Finite {
         anyhow::bail!(
             "replay with --engine {}: the TLB replaces entries, and engines ask such TLBs a different number of times; wanted {}",
-            record::engine(mode),
+            recorded::engine(mode),
             m.engine
         )
     }

@@ -2,7 +2,7 @@
 
 use crate::cli::{Show, StatsFormat, TraceVerb};
 use crate::exit;
-use crate::record::size;
+use crate::progress::size;
 use anyhow::Context;
 use racewalk_trace::event::Group;
 use racewalk_trace::{Record, Recording, check, diff, stats, stream};
