@@ -125,6 +125,18 @@ fn another_program_is_refused() {
     r.check(r.stderr.contains("hint: `racewalk trace --replayable"), "a hint");
 }
 
+/// Time passed by other rules when these were recorded: a replay that differs says so, and one of today does not.
+#[test]
+fn other_rules_are_named() {
+    let old = paths::root().join("tests/recordings/1.0.rwt");
+    let r = run(Command::new(racewalk()).arg("replay").arg(&old), DEADLINE).expect(4);
+    r.check(r.stderr.contains("revision 1 of turns and virtual time, this is revision 2"), "the revisions");
+    let file = paths::scratch("recording-rules").join("run.rwt");
+    trace(&["--replayable", "--embed", "-o", text(&file), text(&guest("waits"))]).expect(0);
+    let r = run(Command::new(racewalk()).arg("replay").arg(&file), DEADLINE).expect(0);
+    r.check(!r.stderr.contains("revision"), "nothing of revisions");
+}
+
 /// A recording whose answers were changed is another run, and the first difference is told.
 #[test]
 fn a_difference_is_explained() {

@@ -12,7 +12,7 @@ use racewalk_engine::cache::Mode;
 use racewalk_linux::host::Taped;
 use racewalk_linux::system::{Options, System};
 use racewalk_sched::controlled::{self, Turns};
-use racewalk_trace::meta::{EndNote, GuestMeta, MachineMeta, Meta, Replayable};
+use racewalk_trace::meta::{EndNote, GuestMeta, MachineMeta, Meta, REVISION, Replayable};
 use racewalk_trace::recorder::{self, Recorder};
 use racewalk_trace::{FileOutput, Writer};
 use std::path::Path;
@@ -44,7 +44,7 @@ fn meta(t: &Trace, o: &Options) -> anyhow::Result<(Meta, Vec<u8>)> {
             embedded: t.embed,
         }),
         selection: t.selection(),
-        replayable: t.replayable.then_some(Replayable { seed: t.seed }),
+        replayable: t.replayable.then_some(Replayable { seed: t.seed, revision: REVISION }),
         finding: None,
     };
     Ok((meta, image))

@@ -14,7 +14,7 @@ use racewalk_sched::schedule::Schedule;
 use racewalk_trace::answers::Answers;
 use racewalk_trace::compare::{Compare, Limit};
 use racewalk_trace::event::Event;
-use racewalk_trace::meta::GuestMeta;
+use racewalk_trace::meta::{GuestMeta, REVISION};
 use racewalk_trace::recorder::{Recorder, WhenFull};
 use racewalk_trace::{Record, Recording, stream};
 use racewalk_walk::tlb::config::{Kind, TlbConfig};
@@ -109,6 +109,12 @@ fn recording(args: &Replay) -> anyhow::Result<u8> {
     let events = recorder.events();
     let differs = |text: String| {
         eprintln!("error: the run is not the recorded one: {text}");
+        if replayable.revision != REVISION {
+            eprintln!(
+                "hint: it was recorded under revision {} of turns and virtual time, this is revision {REVISION}; the racewalk that recorded it ({}) repeats it",
+                replayable.revision, r.meta.racewalk
+            )
+        }
         Ok(exit::DIVERGED)
     };
     // What the tape says explains best what came of it.

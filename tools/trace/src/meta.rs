@@ -48,6 +48,17 @@ pub struct GuestMeta {
 pub struct Replayable {
     /// The seed that the turns come from.
     pub seed: u64,
+    /// Which revision of turns and virtual time made the run ([`REVISION`]); recordings before revision 2 do not say.
+    #[serde(default = "first_revision")]
+    pub revision: u32,
+}
+
+/// The revision of how CPUs take turns and how virtual time passes: raised when a seed no longer gives the same run.
+/// Revision 1: time passed only when nobody could run. 2: it passes with instructions and reads of a clock, too.
+pub const REVISION: u32 = 2;
+
+fn first_revision() -> u32 {
+    1
 }
 
 /// What the race lab found.
