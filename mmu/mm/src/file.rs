@@ -109,7 +109,7 @@ impl FileObject {
         let new = k.alloc(0, Gfp::Kernel, FrameKind::Cache, "the page cache")?;
         k.kmem.pages.set_flag(new, flag::CACHE)?;
         match &self.backing {
-            None => k.ram.fill(new.paddr(), 0, self.memory.page_size())?,
+            None => k.clear(new.paddr(), self.memory.page_size())?,
             Some(b) => {
                 let mut buf = vec![0; self.memory.page_size() as usize];
                 if b.read_page(index, &mut buf).is_err() {

@@ -101,6 +101,11 @@ impl Frames {
         }
     }
 
+    /// Of every frame whether it was zero.
+    pub(crate) fn zero(&self) -> impl Iterator<Item = bool> {
+        self.contents.iter().map(|c| matches!(c, Contents::Zero))
+    }
+
     /// Puts back what was written to since the last of `take`, `restore` and [`wipe`].
     pub(crate) fn restore(&mut self, ram: &Ram) -> Result<()> {
         ram.code().swap_stale(&mut self.written);

@@ -11,7 +11,7 @@ use crate::stats::Stats;
 use racewalk_ram::{Kva, Paddr, Pfn, Ram, Vaddr};
 use racewalk_sched::{controlled, point, tso};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 /// Memory and its books.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct Memory {
     pub(crate) stats: Stats,
     /// The page that was last allocated for PTE tables.
     pub(crate) last_table_page: AtomicU64,
+    /// By frame, on a machine with a checkpoint: zero while it is watched (`crate::frames`).
+    blank: OnceLock<Box<[AtomicBool]>>,
     // A host lock, held for one operation.
     findings: std::sync::Mutex<Vec<MmError>>,
     found: AtomicBool,
@@ -51,6 +53,7 @@ impl Memory {
             buddy: Buddy::new(reserved, frames, order, cpus),
             stats: Stats::default(),
             last_table_page: AtomicU64::new(0),
+            blank: OnceLock::new(),
             findings: Default::default(),
             found: AtomicBool::new(false),
             page_shift,
@@ -196,7 +199,7 @@ impl Memory {
     pub(crate) fn alloc_zeroed(&self, what: &'static str) -> Result<Pfn> {
         let p = self.alloc(0, Gfp::Kernel, FrameKind::Anon, what)?;
         tso::fence();
-        self.ram.fill(p.paddr(), 0, self.page_size())?;
+        self.clear(p.paddr(), self.page_size())?;
         self.kmem.pages.set_flag(p, flag::ANON)?;
         Ok(p)
     }
@@ -204,10 +207,45 @@ impl Memory {
     /// Copies a page.
     pub(crate) fn copy_page(&self, to: Pfn, from: Pfn) -> Result<()> {
         tso::fence();
-        for i in 0..self.page_size() / racewalk_ram::PAGE_SIZE {
-            self.ram.copy_frame(Pfn(to.0 + i), Pfn(from.0 + i))?;
+        for i in 0..self.page_size() >> racewalk_ram::PAGE_SHIFT {
+            let (to, from) = (Pfn(to.0 + i), Pfn(from.0 + i));
+            if self.is_blank(from) {
+                self.clear(to.paddr(), racewalk_ram::PAGE_SIZE)?;
+            } else {
+                self.ram.copy_frame(to, from)?;
+            }
         }
         Ok(())
+    }
+
+    /// Zeroes memory. What is known to be zero is not written to, and need not be put back after the run.
+    pub(crate) fn clear(&self, at: Paddr, len: u64) -> Result<()> {
+        if self.blank.get().is_none() {
+            return Ok(self.ram.fill(at, 0, len)?);
+        }
+        let (mut from, end) = (at, at.offset(len));
+        while from < end {
+            let next = Pfn(from.pfn().0 + 1).paddr().min(end);
+            if !self.is_blank(from.pfn()) {
+                self.ram.fill(from, 0, next.0 - from.0)?;
+            }
+            from = next;
+        }
+        Ok(())
+    }
+
+    fn is_blank(&self, f: Pfn) -> bool {
+        let zero = self.blank.get().and_then(|b| b.get(f.0 as usize));
+        zero.is_some_and(|z| z.load(SeqCst)) && self.ram.code().has_code(f)
+    }
+
+    /// Says of every frame whether it is zero; all are watched from now on.
+    pub(crate) fn set_blank(&self, zero: impl Iterator<Item = bool>) {
+        let all = self.blank.get_or_init(|| {
+            let frames = self.ram.size() >> racewalk_ram::PAGE_SHIFT;
+            (0..frames).map(|_| AtomicBool::new(false)).collect()
+        });
+        all.iter().zip(zero).for_each(|(f, z)| f.store(z, SeqCst));
     }
 
     /// A table of the kernel's own, of `bytes` bytes filled with `entry`, which is never freed.
@@ -290,6 +328,11 @@ impl Memory {
     /// Fills `len` bytes of a table that nobody can reach yet with `entry`.
     pub(crate) fn fill_table(&self, at: Paddr, len: u64, entry: u64) -> Result<()> {
         tso::fence();
+        if entry == 0
+            && (at.pfn().0..(at.0 + len).div_ceil(racewalk_ram::PAGE_SIZE)).all(|f| self.is_blank(Pfn(f)))
+        {
+            return Ok(());
+        }
         Ok(self.ram.fill_u64(at, entry, len / 8)?)
     }
 

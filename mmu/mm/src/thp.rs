@@ -77,7 +77,7 @@ impl<A: Arch> Kernel<A> {
             None => {
                 let table = self.pte_table_alloc(mm.kva())?;
                 mm.words()?[mmw::NR_PTES].fetch_add(1, SeqCst);
-                self.ram.fill(block.paddr(), 0, span::<A>())?;
+                self.clear(block.paddr(), span::<A>())?;
                 table
             }
             Some(table) => {
@@ -133,7 +133,7 @@ impl<A: Arch> Kernel<A> {
                     self.copy_page(to.pfn(), pte.frame())?;
                     pages.push(pte.frame());
                 } else {
-                    self.ram.fill(to, 0, self.page_size())?;
+                    self.clear(to, self.page_size())?;
                 }
                 if !pte.none() {
                     A::store_entry(self, at, A::Pte::EMPTY.raw())?;
