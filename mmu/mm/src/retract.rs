@@ -4,7 +4,7 @@
 use crate::arch::Arch;
 use crate::error::{MmError, Result};
 use crate::gather::Gather;
-use crate::mm::Mm;
+use crate::mm::{Mm, Space};
 use crate::mutant::Step;
 use crate::pgtable::pmd_level;
 use crate::vma::{Contents, Vma};
@@ -40,6 +40,29 @@ impl Linked {
 }
 
 impl<A: Arch> Mm<A> {
+    /// Bytes that one PTE table covers.
+    const SEGMENT: u64 = A::LEVELS[A::LEVELS.len() - 2].span();
+
+    /// Drops the pages of the object mapping in the segment (1 MiB) at `addr` and takes their page table away, as
+    /// khugepaged does when it has collapsed them; both come back by faults. False if that segment is not wholly
+    /// inside one object mapping, or somebody mapped a page meanwhile.
+    pub fn retract_segment(&self, addr: u64) -> Result<bool> {
+        self.kernel().note(self.do_retract(addr & !(Self::SEGMENT - 1)))
+    }
+
+    fn do_retract(&self, start: u64) -> Result<bool> {
+        let inside = |space: &Space| {
+            let end = start.saturating_add(Self::SEGMENT);
+            space.vmas.find(start).is_some_and(|v| v.end >= end && v.is_shared())
+        };
+        if !self.kernel().frag.defers() {
+            let space = self.mmap_write();
+            return if inside(&space) { self.retract_alone(start) } else { Ok(false) };
+        }
+        let space = self.mmap_read();
+        if inside(&space) { self.retract_linked(start) } else { Ok(false) }
+    }
+
     /// `vma_link`: to the object, or the anon_vma.
     pub(crate) fn link(&self, vma: &Vma) {
         match vma.contents {
