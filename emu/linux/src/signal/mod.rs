@@ -4,6 +4,7 @@ mod deliver;
 mod frame;
 mod info;
 mod queue;
+mod send;
 
 pub(crate) use deliver::{Interrupted, Interruption, VDSO_CODE};
 pub(crate) use frame::AltStack;
