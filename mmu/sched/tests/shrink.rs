@@ -65,12 +65,15 @@ impl Spared {
     fn new(ran: &Outcome, n: usize) -> Spared {
         let Preemption { at, task } = ran.preemptions[n];
         let choices = &ran.schedule.choices;
-        let preempted = |i: usize| ran.preemptions.iter().any(|p| p.at == i);
+        let preempted = |i: usize| ran.preemptions.iter().find(|p| p.at == i).map(|p| p.task);
         let mut after = Vec::new();
         // The task's own turns are left out until one that it ended itself.
         let mut dropping = true;
         for i in at..choices.len() {
-            let ended = i > at && choices[i - 1] == task && choices[i] != task && !preempted(i);
+            // If another was preempted here, that one had come as the only task that could run: no choice shows it.
+            let ended = i > at
+                && choices[i - 1] == task
+                && preempted(i).map_or(choices[i] != task, |other| other != task);
             dropping &= !ended;
             if !(dropping && choices[i] == task) {
                 after.push(choices[i]);
@@ -102,6 +105,35 @@ fn shrink(tasks: &[Vec<Op>], schedule: &Schedule) -> Option<Outcome> {
     })
 }
 
+/// Shrinks a failure of the tasks and looks for a smaller one. `false`: none was found by chance.
+fn is_minimal(tasks: &[Vec<Op>], seed: u64) -> Result<bool, TestCaseError> {
+    let found = (0..50).map(|n| fails(tasks, &mut Random::new(seed ^ n))).find(|f| f.0);
+    let Some((_, out)) = found else { return Ok(false) };
+    let small = shrink(tasks, &out.schedule).expect("it failed");
+    // What comes back is what ran.
+    let mut replay = Replay::new(small.schedule.clone(), Stay);
+    let (lost, again) = fails(tasks, &mut replay);
+    prop_assert!(lost && again == small && replay.diverged == 0);
+    prop_assert!(small.preemptions.len() <= out.preemptions.len());
+    for n in 0..small.preemptions.len() {
+        let (lost, less) = fails(tasks, &mut Spared::new(&small, n));
+        prop_assert!(!lost || less.preemptions.len() >= small.preemptions.len(), "{n} of {small:?}");
+    }
+    Ok(true)
+}
+
+/// Between two turns of task 3 another ran as the only one that could, and was preempted.
+#[test]
+fn a_turn_that_no_choice_shows() {
+    use Op::*;
+    let tasks = [
+        vec![Locked(0), Locked(0), Nothing, Add(1)],
+        vec![Add(1), Locked(1)],
+        vec![Locked(2), Nothing, Locked(0), Add(0)],
+    ];
+    assert!(is_minimal(&tasks, 7499157744446295488).unwrap());
+}
+
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![(0usize..3).prop_map(Op::Add), (0usize..3).prop_map(Op::Locked), Just(Op::Nothing)]
 }
@@ -112,19 +144,7 @@ proptest! {
     /// Seen to fail with the last loop of the minimiser left out.
     #[test]
     fn schedules_are_minimal(tasks in prop::collection::vec(prop::collection::vec(op(), 1..6), 2..5), seed: u64) {
-        let found = (0..50).map(|n| fails(&tasks, &mut Random::new(seed ^ n))).find(|f| f.0);
-        prop_assume!(found.is_some());
-        let (_, out) = found.unwrap();
-        let small = shrink(&tasks, &out.schedule).expect("it failed");
-        // What comes back is what ran.
-        let mut replay = Replay::new(small.schedule.clone(), Stay);
-        let (lost, again) = fails(&tasks, &mut replay);
-        prop_assert!(lost && again == small && replay.diverged == 0);
-        prop_assert!(small.preemptions.len() <= out.preemptions.len());
-        for n in 0..small.preemptions.len() {
-            let (lost, less) = fails(&tasks, &mut Spared::new(&small, n));
-            prop_assert!(!lost || less.preemptions.len() >= small.preemptions.len(), "{n} of {small:?}");
-        }
+        prop_assume!(is_minimal(&tasks, seed)?);
     }
 
     /// Seen to fail with the search ended when a part has two items.
