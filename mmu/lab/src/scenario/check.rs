@@ -61,6 +61,9 @@ pub(super) fn check(s: &Scenario) -> Check {
                 );
             }
             place(s, at, &Place { segment: b - 1, pages: step.pages })?;
+            if matches!(step.kind, SetupKind::Unmap | SetupKind::Huge) && step.pages.is_some() {
+                return problem(at, "pages of a segment", "whole segments for `unmap` and `huge`");
+            }
             if step.kind == SetupKind::Huge {
                 deposits(s, at, "huge")?;
             }

@@ -8,7 +8,7 @@
 //! geometry s390x-2k ppc64-radix-64k   # each it makes sense for
 //! cpus     2
 //! memory   tso                        # stores wait in buffers; sc, which is the default: they do not
-//! forbid   4 10                       # invariants of reference section D it is about, or: any
+//! forbid   4 10                       # invariants it is about: reference section D and the project's own; or: any
 //! machine  refill visible             # what the machine is like, where it may be otherwise
 //!
 //! mm A                                # done before the run, in this order
@@ -41,6 +41,7 @@ pub use geometry::{Geometry, Shape};
 pub use op::{Op, Operand, Place, Verb};
 pub use parse::ScenarioError;
 
+use racewalk_mm::sanitizer::INVARIANTS;
 use std::fmt;
 
 /// Numbers from the first up to the second, which is not included.
@@ -48,8 +49,8 @@ pub type Span = (u32, u32);
 
 /// The most CPUs a scenario may have.
 pub const MAX_CPUS: u32 = 64;
-/// The highest invariant: 1 to 23 of reference section D, and the project's own behind them.
-pub const MAX_RULE: u8 = 28;
+/// The highest invariant: those of reference section D, and the project's own behind them.
+pub const MAX_RULE: u8 = INVARIANTS[INVARIANTS.len() - 1].0;
 
 /// A scenario.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -227,6 +228,12 @@ impl Scenario {
     /// Whether what it says makes sense; the parser has asked this already.
     pub fn check(&self) -> Result<(), Problem> {
         check::check(self)
+    }
+
+    /// Invariants that it is about and nothing checks.
+    pub fn unchecked(&self) -> Vec<u8> {
+        let checked = |r: &u8| INVARIANTS.iter().any(|i| i.0 == *r);
+        self.forbid.iter().copied().filter(|r| !checked(r)).collect()
     }
 
     /// Operations in all programs.

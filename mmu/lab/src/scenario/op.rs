@@ -72,7 +72,7 @@ macro_rules! operations {
 
 operations! {
     Touch "touch" true Access "A.8 W1, W2" "Accesses pages as the guest does: through the TLB, with faults.";
-    Map "map" true SegmentOrPages "C.7" "Maps a file there (mmap); no page is touched and no table made.";
+    Map "map" true Segment "C.7" "Maps a file there (mmap); no page is touched and no table made.";
     Unmap "unmap" true SegmentOrPages "C.1, C.7" "Unmaps (munmap): unlinks the VMA from its file, zaps the pages, frees the tables that are left empty through mmu_gather.";
     Retract "retract" true Segment "C.4" "Retracts the table (retract_page_tables): i_mmap lock for reading, pmdp_collapse_flush, pte_free_defer.";
     RetractIpi "retract-ipi" true Segment "A.5 KH-old" "Retracts the table as 6.1 does: mmap and i_mmap locks for writing, pmdp_collapse_flush, an IPI to all, pte_free at once.";
@@ -82,7 +82,7 @@ operations! {
     Gup "gup" true Pages "A.8 W3, C.3" "Gets the pages without a lock (gup_fast), interrupts off.";
     Refill "refill" true Pages "A.8 W2" "Refills the TLB in software (hash_page, the sparc64 miss handler), at trap level.";
     Walk "walk" true Pages "A.8 W1" "Translates by the CPU's own walker; a fault ends it.";
-    Madvise "madvise" true Segment "C.6" "Zaps the segment (madvise DONTNEED), where the scheme reclaims empty tables also its table.";
+    Madvise "madvise" true Segment "C.6" "Zaps the segment (madvise DONTNEED). Its table stays: no scheme reclaims empty tables.";
     Switch "switch" false Mm "C.2 rule 3" "Loads another mm on this CPU.";
     Exit "exit" true None "C.7" "The process ends: unmaps everything, frees the mm.";
     RcuBarrier "rcu-barrier" false None "A.7" "Waits until all callbacks queued so far have run.";

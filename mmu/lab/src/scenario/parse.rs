@@ -253,11 +253,11 @@ impl<'a> Parser<'a> {
                     w.next();
                     return Ok(());
                 }
-                let wanted = "`any` or numbers of invariants from 1 to 23, each once";
+                let wanted = format!("`any` or numbers of invariants from 1 to {MAX_RULE}, each once");
                 while w.peek().is_some() || self.s.forbid.is_empty() {
                     let known = &self.s.forbid;
                     let new = |t: &str| t.parse().ok().filter(|r| !known.contains(r));
-                    let rule = w.take(wanted, ["any"], new)?;
+                    let rule = w.take(&wanted, ["any"], new)?;
                     self.s.forbid.push(rule);
                 }
             }

@@ -44,6 +44,9 @@ fn errors_say_where_and_what() {
         ("mm C\n  map seg0:0 anon\ncpu 0\n  C retract seg0\n", "found retract of anonymous memory"),
         ("cpu 99999999999\n", "found \"99999999999\"; wanted the number of a CPU"),
         ("cpu 0\n  A read seg4294967295:0\n", "found \"seg4294967295:0\"; wanted pages of a segment"),
+        ("cpu 0\n  A map seg0:1\n", "x.race:9:9: found \"seg0:1\"; wanted a segment such as seg0"),
+        ("mm C\n  unmap seg0:1\n", "x.race:9:3: found pages of a segment; wanted whole segments"),
+        ("mm C\n  huge seg0..2:1\n", "x.race:9:3: found pages of a segment; wanted whole segments"),
         ("  bla\n", "x.race:8:3: found \"bla\"; wanted `map`, `unmap` or `huge`"),
     ];
     for (rest, want) in cases {
@@ -57,7 +60,14 @@ fn errors_say_where_and_what() {
         ("title t\ngeometry s390x-2k s390x-2k\n", "x.race:2:19: found \"s390x-2k\"; wanted a geometry"),
         ("title t\ngeometry sparc64\ncpus 1\n", "x.race: found no mm; wanted"),
         ("title t\ngeometry sparc64\ncpus 65\nmm A\n", "found 65 CPUs; wanted `cpus` 1 to 64"),
-        ("title t\ngeometry sparc64\nforbid 29\ncpus 1\nmm A\n", "found invariant 29"),
+        (
+            "title t\ngeometry sparc64\nforbid 29\ncpus 1\nmm A\n",
+            "found invariant 29; wanted `forbid` any, or numbers 1 to 28",
+        ),
+        (
+            "title t\ngeometry sparc64\nforbid two\n",
+            "wanted `any` or numbers of invariants from 1 to 28, each once",
+        ),
         (
             "title t\ngeometry ppc64-hash-4k\ncpus 1\nmm A\ncpu 0\n  A retract seg0\n",
             "ppc64-hash-4k has none",
@@ -66,6 +76,27 @@ fn errors_say_where_and_what() {
     for (text, want) in heads {
         let e = Scenario::parse("x", text).map(|s| s.to_string()).unwrap_err().to_string();
         assert!(e.contains(want), "{text:?}: {e}");
+    }
+}
+
+/// Seen to fail with every number taken for one that is checked.
+#[test]
+fn invariants_that_nothing_checks_are_known() {
+    let s = |forbid: &str| {
+        let text = format!("title t\ngeometry sparc64\ncpus 1\nforbid {forbid}\nmm A\n");
+        Scenario::parse("x", &text).unwrap_or_else(|e| panic!("{e}")).unchecked()
+    };
+    assert_eq!((s("1 12 17 24 20 21 28"), s("any"), s("24")), (vec![12, 17, 20, 21], vec![], vec![]));
+    for (name, text) in crate::library::TEXTS {
+        let s = Scenario::parse(name, text).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(s.unchecked(), [], "{name}");
+    }
+    let docs = include_str!("../../../../docs/not-modelled.md");
+    for r in (1..=MAX_RULE).filter(|r| s(&r.to_string()) == [*r]) {
+        assert!(
+            docs.contains(&format!("Invariant {r} ")),
+            "docs/not-modelled.md has nothing of invariant {r}"
+        );
     }
 }
 
