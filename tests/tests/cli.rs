@@ -161,6 +161,21 @@ fn races_are_found_drawn_and_replayed() {
     r.check(r.text().contains("bounded exploration, not proof"), "what a bounded exploration is called");
 }
 
+/// What the lists of the tool name can be explained. Seen to fail with "did you mean".
+#[test]
+fn what_is_named_can_be_explained() {
+    let list = racewalk_with(&["race", "--list"]).expect(0).text();
+    let notes: Vec<&str> = list.lines().filter_map(|l| l.split("a note: racewalk explain ").nth(1)).collect();
+    assert_eq!(notes, ["s390-cat", "ppc-assert", "sparc-special", "arm-adj"]);
+    for n in notes {
+        let r = racewalk_with(&["explain", n]).expect(0);
+        r.check(r.text().contains("a note, not a scheme to select"), "what it is");
+    }
+    let r = racewalk_with(&["explain", "f-14", "F-28", "PPC-Jason-Side"]).expect(0);
+    r.check(r.text().contains("here: not modelled:") && r.text().contains("here: modelled:"), "both");
+    r.check(r.text().contains("ppc64-hash-4k"), "every geometry of a scheme");
+}
+
 /// Two shards together find what the whole does.
 #[test]
 fn shards_equal_the_whole() {

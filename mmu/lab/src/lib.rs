@@ -5,7 +5,8 @@
 //! scenario is expected to break. A [`Target`] runs one scenario under one scheme and one schedule; a [`campaign`]
 //! runs many schedules. What happened is drawn as [`columns`], one for each CPU, and explained as a [`story`].
 //!
-//! Nothing of that knows the mm: everything that does stands behind [`Target`], in [`machine`].
+//! Nothing of that knows the mm but by its lists of schemes and invariants: everything that does stands behind [`Target`], in
+//! [`machine`].
 #![forbid(unsafe_code)]
 
 pub mod campaign;

@@ -24,6 +24,9 @@ pub const MATRIX: &str = include_str!("../../../tests/race/matrix.toml");
 /// The text of the stories.
 pub const STORIES: &str = include_str!("../../../tests/race/stories.toml");
 
+/// The text of the notes.
+pub const NOTES: &str = include_str!("../../../tests/race/notes.toml");
+
 /// The scenario of that name, in either case; a reference such as `F-03b` if one scenario has its name.
 pub fn scenario(name: &str) -> Option<Result<Scenario, ScenarioError>> {
     text(name).map(|(name, text)| Scenario::parse(name, text))
@@ -65,7 +68,7 @@ pub fn matrix() -> Result<Matrix, LibraryError> {
 
 /// The stories, with the matrix and the scenarios that they refer to.
 pub fn stories() -> Result<Stories, LibraryError> {
-    Ok(Stories::new(STORIES, scenarios()?, matrix()?)?)
+    Ok(Stories::new(STORIES, NOTES, scenarios()?, matrix()?)?)
 }
 
 #[cfg(test)]

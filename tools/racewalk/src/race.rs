@@ -388,11 +388,6 @@ pub fn explain(args: &Explain) -> anyhow::Result<u8> {
     let stories = library::stories().context("explain")?;
     for w in &args.what {
         talk::print(&stories.explain(w).with_context(|| format!("explain {w}"))?)?;
-        if let Ok(s) = w.parse::<Scheme>()
-            && let Status::Note(why) = s.row().status
-        {
-            talk::print(&format!("  a note, not a scheme to select: {why}\n"))?;
-        }
     }
     Ok(0)
 }
@@ -408,7 +403,7 @@ fn list() -> anyhow::Result<String> {
         let state = match r.status {
             Status::Selectable => geometries(s).iter().map(|g| g.word()).collect::<Vec<_>>().join(", "),
             Status::Later => "not in this version".into(),
-            Status::Note(_) => "a note: racewalk explain".into(),
+            Status::Note(_) => format!("a note: racewalk explain {}", s.name()),
         };
         let _ = writeln!(
             out,
