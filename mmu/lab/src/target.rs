@@ -160,6 +160,19 @@ pub enum LabError {
         /// Choices that could not be made.
         diverged: u64,
     },
+    /// A schedule fits the run, but is not as long.
+    #[error(
+        "schedule {schedule}: found {} of {made} choices; wanted one of {has}, as many as the schedule has",
+        if made < has { "a shorter run," } else { "a longer run," }
+    )]
+    Length {
+        /// The schedule.
+        schedule: Schedule,
+        /// Choices that it has.
+        has: usize,
+        /// Choices that the run asked for.
+        made: usize,
+    },
     /// Two runs of one schedule differ: something decides that is not the schedule.
     #[error("schedule {schedule}: two runs differ in {what}; wanted the same")]
     Nondeterministic {
@@ -185,7 +198,7 @@ fn words(geometries: &[Geometry]) -> String {
 /// Repeats a schedule, with events.
 ///
 /// # Errors
-/// [`LabError::Diverged`] if a choice could not be made, or what was done in the end is not what was asked for.
+/// [`LabError::Diverged`] if a choice could not be made, [`LabError::Length`] if choices are left over or were missing.
 pub fn replay(
     target: &dyn Target,
     scenario: &Scenario,
@@ -195,10 +208,19 @@ pub fn replay(
 ) -> Result<RunResult, LabError> {
     let mut policy = Replay::new(schedule.clone(), RoundRobin::default());
     let result = target.run(scenario, scheme, &mut policy, &options.clone().with_events())?;
-    if policy.diverged != 0 || result.outcome.schedule != *schedule {
-        return Err(LabError::Diverged { schedule: schedule.clone(), diverged: policy.diverged });
-    }
+    fits(policy.diverged, schedule, &result.outcome.schedule)?;
     Ok(result)
+}
+
+/// Whether a schedule is that of the run which it was given to.
+pub(crate) fn fits(diverged: u64, given: &Schedule, ran: &Schedule) -> Result<(), LabError> {
+    let (has, made) = (given.choices.len(), ran.choices.len());
+    let schedule = given.clone();
+    match given == ran {
+        true if diverged == 0 => Ok(()),
+        _ if diverged == 0 && has != made => Err(LabError::Length { schedule, has, made }),
+        _ => Err(LabError::Diverged { schedule, diverged }),
+    }
 }
 
 /// Repeats a schedule twice: the second run must be the first one's equal.

@@ -1,7 +1,7 @@
 //! Random workloads: scenarios that nobody wrote, made from a seed, each run under a few schedules. They know nothing of
 //! any scheme or flaw.
 
-use crate::campaign::Shard;
+use crate::campaign::{self, Shard};
 use crate::finding::Finding;
 use crate::scenario::{
     AllocKind, Failure, Geometry, Memory, Mm, Op, Place, Program, Scenario, Setup, SetupKind, Verb, Walker,
@@ -241,10 +241,7 @@ pub fn search(
     geometry: Geometry,
     s: &Search,
 ) -> Result<Searched, LabError> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(s.jobs).build().map_err(|e| LabError::Plan {
-        found: format!("{} jobs: {e}", s.jobs),
-        wanted: "as many as the host can start threads".into(),
-    })?;
+    let pool = campaign::pool(s.jobs, s.shard.count(&s.seeds))?;
     let options = RunOptions { geometry: Some(geometry), states: false, ..RunOptions::default() };
     let one = |seed: u64| -> Result<Searched, LabError> {
         let scenario = Scenario { memory: s.memory, ..scenario(seed, geometry, s.cpus) };

@@ -377,7 +377,7 @@ pub struct Race {
     /// Only a part of the seeds: those that leave I when divided by N, from 0/N to (N-1)/N.
     #[arg(long, default_value = "0/1", value_name = "I/N", value_parser = |s: &str| s.parse::<Shard>().map_err(|e| e.to_string()))]
     pub shard: Shard,
-    /// Host threads; 0: as many as there are CPUs.
+    /// Host threads, no more than schedules; 0: as many as there are CPUs.
     #[arg(long, default_value_t = 0)]
     pub jobs: usize,
     /// Go on after the first finding, and count.

@@ -269,7 +269,7 @@ pub fn replay(args: &Replay, r: Recording) -> anyhow::Result<u8> {
     }
     let heard = match hear(&f) {
         Ok(h) => h,
-        Err(e @ LabError::Diverged { .. }) => return differs(e.to_string()),
+        Err(e @ (LabError::Diverged { .. } | LabError::Length { .. })) => return differs(e.to_string()),
         Err(e) => return Err(FindingError::from(e)).with_context(what),
     };
     let result = &heard.seen.result;

@@ -375,7 +375,9 @@ pub fn replay(args: &Replay) -> anyhow::Result<u8> {
             );
             Ok(exit::DIVERGED)
         }
-        Err(e @ (LabError::Diverged { .. } | LabError::Nondeterministic { .. })) => {
+        Err(
+            e @ (LabError::Diverged { .. } | LabError::Length { .. } | LabError::Nondeterministic { .. }),
+        ) => {
             eprintln!("error: failed to replay {}: {e}", args.file.display());
             Ok(exit::DIVERGED)
         }

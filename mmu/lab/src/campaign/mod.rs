@@ -50,7 +50,8 @@ impl Shard {
         std::iter::successors(self.first(range), move |s| s.checked_add(self.of).filter(|s| *s < end))
     }
 
-    fn count(self, range: &Range<u64>) -> u64 {
+    /// How many seeds of `range` it has.
+    pub fn count(self, range: &Range<u64>) -> u64 {
         self.first(range).map_or(0, |f| (range.end - 1 - f) / self.of + 1)
     }
 }
@@ -274,6 +275,20 @@ impl fmt::Display for Progress {
     }
 }
 
+/// Host threads for `work` pieces of work: `jobs`, or as many as the host has CPUs if 0, but none without work.
+pub(crate) fn pool(jobs: usize, work: u64) -> Result<rayon::ThreadPool, LabError> {
+    let wanted = match jobs {
+        0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+        n => n,
+    };
+    let threads = wanted.min(usize::try_from(work).unwrap_or(usize::MAX)).max(1);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("lab-{i}"));
+    pool.build().map_err(|e| LabError::Plan {
+        found: format!("{jobs} jobs: {e}"),
+        wanted: "as many as the host can start threads".into(),
+    })
+}
+
 /// Runs `scenario` under `scheme` for each seed of `plan`; `policy` makes a seed's policy. `progress` is called now and
 /// then, on the caller's thread.
 ///
@@ -288,12 +303,8 @@ pub fn run(
     policy: &(dyn Fn(u64) -> Box<dyn Policy> + Sync),
     mut progress: impl FnMut(&Progress),
 ) -> Result<Report, LabError> {
-    let pool =
-        rayon::ThreadPoolBuilder::new().num_threads(plan.jobs).thread_name(|i| format!("lab-{i}")).build();
-    let pool = pool.map_err(|e| LabError::Plan {
-        found: format!("{} jobs: {e}", plan.jobs),
-        wanted: "as many as the host can start threads".into(),
-    })?;
+    let total = plan.shard.count(&plan.seeds);
+    let pool = pool(plan.jobs, total)?;
     // As many as there are threads at most; which one a run gets changes nothing.
     let runners: Mutex<Vec<Box<dyn Runner + '_>>> = Mutex::default();
     let idle = || runners.lock().unwrap_or_else(PoisonError::into_inner);
@@ -308,8 +319,7 @@ pub fn run(
     };
     let mut report = Report::new(plan.max_states);
     let start = Instant::now();
-    let mut at =
-        Progress { done: 0, total: plan.shard.count(&plan.seeds), found: 0, elapsed: Duration::ZERO };
+    let mut at = Progress { done: 0, total, found: 0, elapsed: Duration::ZERO };
     let mut seeds = plan.shard.seeds(&plan.seeds);
     // Batches grow until one takes about a tenth of a second: often enough for progress, and little is thrown away
     // when the first finding ends the campaign. Their size changes nothing in the report.

@@ -189,7 +189,7 @@ fn stopping_at_the_first_finding_is_the_same_on_any_number_of_threads() {
     assert!(one.schedules >= 2);
 }
 
-/// Seen to fail with divergence left out of `replay`, and events out of `confirm`.
+/// Seen to fail with divergence left out of `replay`, its length, and events out of `confirm`.
 #[test]
 fn a_found_schedule_replays_and_a_wrong_one_does_not() {
     let (target, scenario, options) = (Counter::default(), scenario(), RunOptions::default());
@@ -207,8 +207,25 @@ fn a_found_schedule_replays_and_a_wrong_one_does_not() {
     wrong.choices[1] = 77;
     let e = replay(&target, &scenario, "plain", &wrong, &options).map(|_| ()).unwrap_err();
     assert!(matches!(e, LabError::Diverged { diverged: 1.., .. }), "{e}");
+    let mut long = first.schedule.clone();
+    long.choices.push(1);
+    let e = replay(&target, &scenario, "plain", &long, &options).map(|_| ()).unwrap_err().to_string();
+    let has = long.choices.len();
+    assert!(e.contains(&format!("found a shorter run, of {} choices; wanted one of {has},", has - 1)), "{e}");
+    long.choices.truncate(1);
+    let e = replay(&target, &scenario, "plain", &long, &options).map(|_| ()).unwrap_err().to_string();
+    assert!(e.contains("found a longer run, of ") && e.contains("; wanted one of 1,"), "{e}");
     let e = confirm(&target, &scenario, "hidden", &first.schedule, &options).map(|_| ()).unwrap_err();
     assert!(e.to_string().ends_with("two runs differ in events; wanted the same"), "{e}");
+}
+
+/// No thread is started that has nothing to do. Seen to fail with `jobs` threads, whatever the work.
+#[test]
+fn threads_are_no_more_than_the_work() {
+    for (jobs, work, threads) in [(300, 3, 3), (2, 3, 2), (5, 0, 1), (0, 1, 1)] {
+        let pool = pool(jobs, work).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(pool.current_num_threads(), threads, "{jobs} jobs for {work}");
+    }
 }
 
 /// Seen to fail with `done` not counted.

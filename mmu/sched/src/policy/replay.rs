@@ -17,6 +17,12 @@ impl<P: Policy> Replay<P> {
         Replay { schedule, at: 0, diverged: 0, then }
     }
 
+    /// Choices that no decision has asked for. A turn until a task waits counts for nothing: it may have been done.
+    pub fn left(&self) -> usize {
+        let rest = self.schedule.choices.get(self.at..).unwrap_or_default();
+        rest.iter().filter(|&&c| !matches!(Choice::of(c), Choice::Until(_))).count()
+    }
+
     fn next(&mut self, runnable: &[TaskId]) -> Option<TaskId> {
         while let Some(&c) = self.schedule.choices.get(self.at) {
             match Choice::of(c) {
