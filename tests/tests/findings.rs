@@ -215,20 +215,27 @@ fn a_damaged_finding_is_reported() {
     }
 }
 
-/// Where it cannot be saved the finding is told nevertheless, and how to have it again.
+/// Where it cannot be saved the finding is told nevertheless, and how to have it again; and the search goes on with other schemes.
+/// Where no file can be, nothing is looked for.
 #[test]
 fn a_finding_that_cannot_be_saved_is_not_lost() {
-    for place in ["/nonexistent/found.rwt", "/nonexistent/found.schedule", "/dev/full"] {
-        let r = racewalk(&[&["race", "f-01", "--save", place][..], &MUTANT].concat()).expect(125);
-        r.check(r.stderr.contains(place), "the place");
-        for told in ["invariant 11 (", "schedule rw1-", "again: racewalk race f-01"] {
-            r.check(r.text().contains(told), told)
-        }
+    for place in ["/nonexistent/found.rwt", "/nonexistent/found.schedule"] {
+        let r = racewalk(&[&["race", "f-01", "--save", place][..], &MUTANT].concat()).expect(2);
+        r.check(r.stdout.is_empty() && r.stderr.contains(place), "the place");
     }
+    let told = |r: Run, place: &str| {
+        for told in ["invariant 11 (", "schedule rw1-", "again: racewalk race f-01"] {
+            r.check(r.text().contains(told) && r.stderr.contains(place), told)
+        }
+        r
+    };
+    told(racewalk(&[&["race", "f-01", "--save", "/dev/full"][..], &MUTANT].concat()).expect(3), "/dev/full");
+    let both = ["race", "f-01", "-o", "/dev/full", "--scheme", "s390-66~active-set,s390-v1"];
+    let r = told(racewalk(&both).expect(3), "/dev/full");
+    r.check(r.text().contains("f-01 under s390-v1 on "), "the scheme behind it");
     let full = paths::scratch("finding-full").join("full.rwt");
     std::os::unix::fs::symlink("/dev/full", &full).expect("a link");
-    let r = racewalk(&[&["race", "f-01", "--save", text(&full)][..], &MUTANT].concat()).expect(125);
-    r.check(r.text().contains("invariant 11 (") && r.stderr.contains("full.rwt"), "both");
+    told(racewalk(&[&["race", "f-01", "--save", text(&full)][..], &MUTANT].concat()).expect(3), "full.rwt");
 }
 
 /// What is for findings only says so of the recording of a guest.

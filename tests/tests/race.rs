@@ -41,7 +41,7 @@ fn a_random_workload_finds_a_flaw() {
     let r = race(&["f-01", "--scheme", "s390-66~active-set", "--save", file]).expect(3);
     r.check(r.text().contains("a step is left out: active-set"), "the step");
     run(Command::new(paths::racewalk()).args(["replay", file]), Duration::from_secs(60)).expect(3);
-    let r = race(&["f-01", "--scheme", "s390-66~nothing"]).expect(125);
+    let r = race(&["f-01", "--scheme", "s390-66~nothing"]).expect(2);
     r.check(r.stderr.contains("active-set"), "the steps that there are");
 }
 
@@ -73,15 +73,23 @@ fn guests_are_watched() {
         c.args(["run", "--cpus", "4", "--speculate", "--sanitize", "--scheme", scheme, "--report"]);
         run(c.arg(&report).arg(guest("retract")).arg(rounds), Duration::from_secs(120))
     };
+    std::fs::write(&report, "of an earlier run").expect("a file");
     for scheme in ["s390-66", "s390-67", "s390-v2-maskfixed"] {
         let r = watched(scheme, "100").expect(0);
         r.check(r.text() == "0 wrong; tables were retracted: yes\n", "nothing wrong");
-        r.check(!report.exists(), "no report");
+        let text = std::fs::read_to_string(&report).expect("a report");
+        r.check(text.is_empty(), "no report, neither of this run nor of one before");
     }
     let r = watched("s390-v1", "100000").expect(3);
     r.check(r.stderr.contains("has the report"), "where the report is");
     let text = std::fs::read_to_string(&report).expect("a report");
     assert!(text.starts_with("invariant ") && text.contains("pte_free_defer"), "{text}");
+    let r = run(
+        Command::new(paths::racewalk()).args(["run", "--report", "/nonexistent/report"]).arg(guest("hello")),
+        Duration::from_secs(60),
+    )
+    .expect(2);
+    r.check(r.stdout.is_empty() && r.stderr.contains("create /nonexistent/report"), "before the guest runs");
     // Where nothing watches there is no hypercall, as on any other machine.
     let r = run(Command::new(paths::racewalk()).arg("run").arg(guest("retract")), Duration::from_secs(60))
         .expect(77);
@@ -103,9 +111,11 @@ fn a_scheme_begins() {
     let text = std::fs::read_to_string(frag.join("mine.rs")).expect("the skeleton");
     assert!(text.contains("impl<A: Arch> Frag<A> for S390Mine"), "{text}");
     // Nothing is overwritten, and names are checked.
-    new("s390-mine").expect(125);
-    new("S390 mine").expect(125);
-    let r = new("s390-66").expect(125);
+    new("s390-mine").expect(2);
+    new("S390 mine").expect(2);
+    // A name without an architecture was a scheme of s390x.
+    new("mine").expect(2);
+    let r = new("s390-66").expect(2);
     r.check(r.stderr.contains("there is a scheme"), "that it exists");
 }
 

@@ -33,7 +33,7 @@ pub struct Cli {
 pub enum Verb {
     /// Run a program.
     #[command(
-        after_help = "Exit status: the guest's own; 125 the emulator failed, 126 not a runnable ELF file, \
+        after_help = "Exit status: the guest's own; 2 wrong usage, 125 the emulator failed, 126 not a runnable ELF file, \
 127 not found, 128+n the guest was killed by signal n.\n\n\
 Examples:\n  racewalk run ./hello\n  racewalk run --cpus 4 --engine interp --strace ./threads\n  racewalk run --tlb z13 --stats ./hello"
     )]
@@ -51,22 +51,22 @@ Examples:\n  racewalk trace --replayable -o hello.rwt ./hello\n  racewalk trace 
     Demo(Demo),
     /// Show page-table walks from text files step by step, with each entry's bits named; decode entries.
     #[command(
-        after_help = "Exit status: 0; 1 if a walk gives something else than its file says; 2 wrong usage; \
-125 a file cannot be read or understood.\n\n\
+        after_help = "Exit status: 0; 1 if a walk gives something else than its file says; 2 wrong usage, or a file cannot be \
+read or understood; 127 a file is not there.\n\n\
 Examples:\n  racewalk walk --list\n  racewalk walk --explain 0x77200 --format s390x --table page\n  racewalk walk tests/walk/s390x/page.walk"
     )]
     Walk(Walk),
     /// Find the interleavings of walkers and frees that break a way of freeing page tables.
     #[command(
         after_help = "Exit status: 0 nothing found; 3 something found, or with --all a cell that is not as expected; \
-2 wrong usage; 125 a failure.\n\n\
+2 wrong usage; 127 the file is not there; 125 a failure.\n\n\
 Examples:\n  racewalk race --list\n  racewalk race f-01 --scheme s390-v1\n  racewalk race f-04 --scheme s390-pre,s390-61 --policy pct:3 --schedules 5000\n  racewalk race f-01 --scheme s390-66 --policy dfs:1"
     )]
     Race(Race),
     /// Repeat a recording of `trace --replayable`, or a finding that `race --save` wrote.
     #[command(
         after_help = "Exit status of a recording: the guest's own, if the run is the recorded one; 4 if it is another. \
-Of a finding: 3 it is there again; 4 the run is another one. 125 the file cannot be read.\n\n\
+Of a finding: 3 it is there again; 4 the run is another one. 125 the file is no such thing, or damaged; 127 it is not there.\n\n\
 Examples:\n  racewalk replay hello.rwt\n  racewalk replay --engine interp --until 1200 hello.rwt\n  racewalk replay f-04.schedule"
     )]
     Replay(Replay),
@@ -74,13 +74,15 @@ Examples:\n  racewalk replay hello.rwt\n  racewalk replay --engine interp --unti
     #[command(after_help = "Examples:\n  racewalk explain F-03b\n  racewalk explain s390-66")]
     Explain(Explain),
     /// Compare what schemes cost: table memory in use and pending, reuse, grace periods, cross calls, times under locks.
-    #[command(after_help = "Exit status: 0; the guest's own; 125 if the workload breaks an invariant.\n\n\
+    #[command(
+        after_help = "Exit status: 0; the guest's own; 2 wrong usage; 125 if the workload breaks an invariant.\n\n\
 Examples:\n  racewalk cost --schemes s390-66,s390-67 f-01\n  racewalk cost --schemes s390-61,s390-v2-maskfixed,s390-66 random\n  \
-racewalk cost --schemes s390-66,s390-67 --cpus 2 ./threads")]
+racewalk cost --schemes s390-66,s390-67 --cpus 2 ./threads"
+    )]
     Cost(Cost),
     /// Write the skeleton of a scheme into a checkout of the source.
     #[command(
-        after_help = "Exit status: 125 if there is one of that name, or no checkout.\n\nExample:\n  racewalk new-scheme s390-mine"
+        after_help = "Exit status: 0; 2 if there is one of that name, or no checkout.\n\nExample:\n  racewalk new-scheme s390-mine"
     )]
     NewScheme(NewScheme),
 }
@@ -108,7 +110,7 @@ pub struct Machine {
     /// hypercall of docs/race.md.
     #[arg(long, env = "RACEWALK_SANITIZE")]
     pub sanitize: bool,
-    /// Write what was found here instead of to standard error.
+    /// Write what was found here instead of to standard error; empty if nothing is.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
     /// The TLBs and walk caches of each CPU: a preset, or a TOML file as docs/tlb.md describes it.
@@ -237,14 +239,16 @@ pub enum TraceVerb {
     /// Count what is in it.
     Stats(TraceStats),
     /// Read all of it and say what is damaged, contradictory or missing.
-    #[command(after_help = "Exit status: 0 nothing is wrong; 1 something is; 125 it cannot be read at all.")]
+    #[command(
+        after_help = "Exit status: 0 nothing is wrong; 1 something is; 125 it cannot be read at all; 127 it is not there."
+    )]
     Check {
         /// The recording.
         file: PathBuf,
     },
     /// Say where two recordings differ first.
     #[command(
-        after_help = "Exit status: 0 they have the same records; 1 they do not; 125 one cannot be read."
+        after_help = "Exit status: 0 they have the same records; 1 they do not; 125 one cannot be read; 127 one is not there."
     )]
     Diff {
         /// The first.
@@ -256,7 +260,9 @@ pub enum TraceVerb {
 
 /// `racewalk trace show`.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit status: 0; 1 a part could not be read; 125 it cannot be read at all.")]
+#[command(
+    after_help = "Exit status: 0; 1 a part could not be read; 125 it cannot be read at all; 127 it is not there."
+)]
 pub struct Show {
     /// The recording.
     pub file: PathBuf,
@@ -456,7 +462,7 @@ pub struct Cost {
 /// `racewalk new-scheme`.
 #[derive(Debug, Args)]
 pub struct NewScheme {
-    /// Its name: the family (s390, ppc, sparc), a hyphen, and what you call it.
+    /// Its name: s390, ppc or sparc, a hyphen, and what you call it.
     pub name: String,
     /// The checkout.
     #[arg(long, default_value = ".")]

@@ -1,10 +1,11 @@
 //! `racewalk cost`: what schemes cost on the same workload, side by side.
 
 use crate::cli::{self, StatsFormat};
-use crate::race::scenario;
+use crate::exit::usage;
+use crate::race::{geometry, no_geometry, scenario, scheme};
 use crate::run::{CODE_BYTES, environment, refuse, status};
 use crate::talk::{self, Calls, Output};
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use racewalk_lab::machine::{Machine, geometries};
 use racewalk_lab::scenario::{Geometry, Scenario};
 use racewalk_lab::target::{RunOptions, Target};
@@ -32,7 +33,7 @@ pub fn cost(args: &cli::Cost) -> anyhow::Result<u8> {
     let guest =
         racewalk_lab::library::scenario(&what).is_none() && what != "random" && !what.ends_with(".race");
     for word in args.schemes.split(',') {
-        let v: Variant = word.parse().map_err(|e| anyhow!("cost: {e}"))?;
+        let v = scheme(word).context("cost")?;
         let column = match guest {
             true => match watched(args, v)? {
                 Ok((c, exited)) => {
@@ -73,10 +74,13 @@ fn add(sum: &mut Vec<Cost>, run: Vec<Cost>) {
 fn simulated(args: &cli::Cost, v: Variant, what: &str) -> anyhow::Result<Column> {
     let known = geometries(v.scheme);
     let fixed = if what == "random" { None } else { Some(scenario(what).context("cost")?) };
-    let there = fixed.as_ref().map_or_else(|| known.clone(), |s| s.geometries.clone());
-    let wanted = |g: &&Geometry| known.contains(g) && args.geometry.is_none_or(|w| w == **g);
-    let Some(&geometry) = there.iter().find(wanted) else {
-        bail!("cost: scheme {v} does not run on a geometry of the workload");
+    let there = fixed.as_ref().map_or(&known, |s| &s.geometries);
+    let Some(geometry) = geometry(v, args.geometry, there) else {
+        return Err(match &fixed {
+            Some(s) => no_geometry(v, args.geometry, s),
+            None => usage(format!("scheme {v} does not run on the geometry of --geometry")),
+        })
+        .context("cost");
     };
     let mut o = RunOptions::default();
     (o.geometry, o.states, o.counters) = (Some(geometry), false, true);

@@ -60,12 +60,8 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
-            eprint!("error: failed to {e}");
-            for cause in e.chain().skip(1) {
-                eprint!("\n  because: {cause}");
-            }
-            eprintln!();
-            ExitCode::from(exit::FAILURE)
+            talk::complain(&e);
+            ExitCode::from(exit::of(&e))
         }
     }
 }

@@ -2,13 +2,14 @@
 
 use crate::cli::{Race, StatsFormat};
 use crate::exit;
-use crate::race::{buffered, policy_of, selected};
+use crate::exit::usage;
+use crate::race::{buffered, policy_of, seeds, selected};
 use crate::talk;
 use anyhow::Context;
 use racewalk_lab::campaign::{self, Plan};
 use racewalk_lab::library;
 use racewalk_lab::machine::{Machine, geometries};
-use racewalk_lab::matrix::{Expectation, Matrix};
+use racewalk_lab::matrix::{Expectation, MAX_BUDGET, Matrix};
 use racewalk_lab::scenario::{Geometry, Scenario};
 use racewalk_lab::target::{RunOptions, Target};
 use racewalk_mm::Scheme;
@@ -30,9 +31,9 @@ struct Measured {
 fn chosen(args: &Race) -> anyhow::Result<Vec<Scheme>> {
     let all = selected(args, |_| true)?;
     match all.iter().find(|v| v.without.is_some()) {
-        Some(v) => {
-            anyhow::bail!("race --all: {v}; wanted whole schemes, since the matrix knows nothing of mutants")
-        }
+        Some(v) => Err(usage(format!(
+            "race --all: {v}; wanted whole schemes, since the matrix knows nothing of mutants"
+        ))),
         None => Ok(all.into_iter().map(|v| v.scheme).collect()),
     }
 }
@@ -49,6 +50,8 @@ pub fn all(args: &Race) -> anyhow::Result<u8> {
     if let PolicySpec::Dfs(bound) = args.policy {
         return bounded(args, bound, &scenarios, &matrix);
     }
+    // Cells have ranges of seeds that do not meet.
+    seeds(args, ((args.seeds - 1) << 32).saturating_add(args.schedules.max(MAX_BUDGET)))?;
     let json = args.format == StatsFormat::Json;
     let table = |text: String| if json { Ok(()) } else { talk::print(&text) };
     table(format!(
@@ -90,8 +93,15 @@ pub fn all(args: &Race) -> anyhow::Result<u8> {
             }
         }
     }
+    if cells == 0 {
+        return Err(no_cell());
+    }
     table(format!("{cells} cells, {wrong} not as expected\n"))?;
     Ok(if wrong == 0 { 0 } else { exit::FOUND })
+}
+
+fn no_cell() -> anyhow::Error {
+    usage("race --all: nothing was run, since no cell has these schemes on this geometry")
 }
 
 /// The most scheduling points of a run without preemption for which all schedules are tried.
@@ -175,9 +185,8 @@ fn measure(
         control: !control.findings.is_empty(),
     };
     for k in 0..seeds {
-        // Ranges of seeds that do not meet.
-        let from = args.seed.wrapping_add(k.wrapping_mul(1 << 32));
-        let mut plan = Plan::new(from..from.saturating_add(limit));
+        let from = args.seed + (k << 32);
+        let mut plan = Plan::new(from..from + limit);
         plan.jobs = args.jobs;
         plan.stop_at_first = true;
         let r = campaign::run(&Machine, s, scheme.name(), &options, &plan, &*policy, |_| {})?;

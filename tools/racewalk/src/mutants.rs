@@ -1,7 +1,7 @@
 //! `racewalk race --mutants`: the sound schemes without one step each. What is switched off must be noticed.
 
 use crate::cli::Race;
-use crate::race::{memory, policy_of, with_suffix};
+use crate::race::{memory, policy_of, seeds, with_suffix};
 use crate::talk;
 use anyhow::Context;
 use racewalk_lab::campaign::{self, Plan};
@@ -32,6 +32,9 @@ struct Caught {
 pub fn mutants(args: &Race) -> anyhow::Result<u8> {
     let scenarios = library::scenarios().context("race --mutants")?;
     let matrix = library::matrix().context("race --mutants")?;
+    for row in MUTANTS {
+        args.save.as_deref().map_or(Ok(()), |path| talk::writable(&with_suffix(path, row.name)))?;
+    }
     let (mut caught, mut not) = (0, Vec::new());
     talk::print(&format!(
         "{:<18} {:<32} {:<14} {:>9} {:>6}  invariant\n",
@@ -62,8 +65,10 @@ pub fn mutants(args: &Race) -> anyhow::Result<u8> {
                     c.rule,
                     invariant(c.rule)
                 ))?;
-                if let Some(path) = &args.save {
-                    save(path, row.name, &c)?;
+                if let Some(path) = &args.save
+                    && let Err(e) = save(path, row.name, &c)
+                {
+                    talk::complain(&e);
                 }
             }
             None => {
@@ -112,7 +117,7 @@ fn catch(
             options.geometry = Some(g);
             options.states = false;
             let policy = policy_of(&args.policy, s, &name, &options)?;
-            let mut plan = Plan::new(args.seed..args.seed.saturating_add(args.schedules));
+            let mut plan = Plan::new(seeds(args, args.schedules)?);
             plan.jobs = args.jobs;
             plan.stop_at_first = true;
             let r = campaign::run(&Machine, s, &name, &options, &plan, &*policy, |_| {})?;
@@ -132,7 +137,7 @@ fn catch(
     }
     for &g in &known {
         let search = Search {
-            seeds: args.seed..args.seed.saturating_add(args.schedules.div_ceil(PER_WORKLOAD)),
+            seeds: seeds(args, args.schedules.div_ceil(PER_WORKLOAD))?,
             shard: args.shard,
             cpus: 4,
             memory,

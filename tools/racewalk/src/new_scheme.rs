@@ -1,8 +1,9 @@
 //! `racewalk new-scheme`: the skeleton of a scheme, in a checkout of the source.
 
 use crate::cli::NewScheme;
+use crate::exit::{unopened, usage};
 use crate::talk;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use racewalk_mm::Scheme;
 use std::path::Path;
 
@@ -32,23 +33,34 @@ pub fn new_scheme(args: &NewScheme) -> anyhow::Result<u8> {
     let name = &args.name;
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(fits) || name.ends_with('-') {
-        bail!("new-scheme: name {name:?}; wanted lower-case letters, digits and -, such as s390-mine");
+        return Err(usage(format!(
+            "new-scheme: name {name:?}; wanted lower-case letters, digits and -, such as s390-mine"
+        )));
     }
     if let Ok(s) = name.parse::<Scheme>() {
-        bail!("new-scheme: there is a scheme {name}: {}\nhint: racewalk explain {name}", s.row().what);
+        return Err(usage(format!(
+            "new-scheme: there is a scheme {name}: {}\nhint: racewalk explain {name}",
+            s.row().what
+        )));
     }
-    let family = match name.split('-').next() {
+    let family = match name.split_once('-').map(|n| n.0) {
+        Some("s390") => "s390x",
         Some("ppc") => "ppc64",
         Some("sparc") => "sparc64",
-        _ => "s390x",
+        _ => {
+            return Err(usage(format!(
+                "new-scheme: name {name:?}; wanted one that begins with s390-, ppc- or sparc-, the architecture, such as \
+                 s390-{name}"
+            )));
+        }
     };
     let dir = Path::new(&args.dir).join(FRAG).join(family);
     if !dir.is_dir() {
-        bail!(
+        return Err(usage(format!(
             "new-scheme: {} is not there; wanted a checkout of racewalk's source\n\
              hint: change to its top directory, or add --dir PATH",
             dir.display()
-        );
+        )));
     }
     let module = name.split_once('-').map_or(name.as_str(), |n| n.1).replace('-', "_");
     let module = if module.starts_with(|c: char| c.is_ascii_digit()) { format!("v{module}") } else { module };
@@ -57,7 +69,8 @@ pub fn new_scheme(args: &NewScheme) -> anyhow::Result<u8> {
         .write(true)
         .create_new(true)
         .open(&path)
-        .with_context(|| format!("new-scheme: create {}", path.display()))?;
+        .map_err(unopened("create", &path))
+        .context("new-scheme")?;
     std::io::Write::write_all(&mut file, skeleton(name).as_bytes())
         .with_context(|| format!("new-scheme: write {}", path.display()))?;
     let ty = type_name(name);

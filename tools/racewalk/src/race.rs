@@ -1,10 +1,10 @@
 //! `racewalk race`, `replay` and `explain`: the race lab on the command line.
 
 use crate::cli::{Explain, Race, Replay};
-use crate::exit;
+use crate::exit::{self, unopened, usage};
 use crate::finding;
 use crate::talk;
-use anyhow::{Context, anyhow, bail};
+use anyhow::Context;
 use racewalk_lab::campaign::{self, Plan, Report};
 use racewalk_lab::columns::Columns;
 use racewalk_lab::finding::{Finding, FindingError};
@@ -20,6 +20,7 @@ use racewalk_sched::controlled::{
 };
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
+use std::ops::Range;
 use std::path::Path;
 
 /// The verb. Status 3 if something was found; with `--all`, if a cell is not as expected.
@@ -41,16 +42,15 @@ pub fn race(args: &Race) -> anyhow::Result<u8> {
         return crate::soak::soak(args);
     }
     let Some(what) = &args.what else {
-        bail!("race: no scenario; wanted a name of `race --list`, or a file")
+        return Err(usage("race: no scenario; wanted a name of `race --list`, or a file"));
     };
     let (name, source) = text_of(what).context("race")?;
-    let scenario = buffered(args, Scenario::parse(&name, &source).context("race")?);
+    let scenario = buffered(args, parse(&name, &source).context("race")?);
     let schemes = schemes(args, &scenario)?;
+    writable(args, schemes.iter().map(|s| s.0))?;
     let mut status = 0;
     for (scheme, geometry) in schemes {
-        if one(args, what, &source, &scenario, scheme, geometry)? {
-            status = exit::FOUND;
-        }
+        status = status.max(one(args, what, &source, &scenario, scheme, geometry)?);
     }
     Ok(status)
 }
@@ -58,7 +58,24 @@ pub fn race(args: &Race) -> anyhow::Result<u8> {
 /// The scenario of a name or a file.
 pub fn scenario(what: &str) -> anyhow::Result<Scenario> {
     let (name, text) = text_of(what)?;
-    Ok(Scenario::parse(&name, &text)?)
+    parse(&name, &text)
+}
+
+fn parse(name: &str, text: &str) -> anyhow::Result<Scenario> {
+    let s = Scenario::parse(name, text)?;
+    if s.ops() == 0 {
+        return Err(usage(format!(
+            "{name}.race: found no operation of a CPU; wanted a `cpu N` block with one at least, such as `A touch seg0:0`"
+        )));
+    }
+    let unchecked: Vec<String> = s.unchecked().iter().map(u8::to_string).collect();
+    if !unchecked.is_empty() {
+        eprintln!(
+            "racewalk: warning: {name}.race forbids what nothing checks (docs/not-modelled.md): invariant {}",
+            unchecked.join(", ")
+        )
+    }
+    Ok(s)
 }
 
 /// The name of the scenario of a name or a file, and its text.
@@ -68,12 +85,12 @@ fn text_of(what: &str) -> anyhow::Result<(String, String)> {
     }
     let path = Path::new(what);
     if path.extension().is_some_and(|e| e == "race") || path.exists() {
-        let text = std::fs::read_to_string(path).with_context(|| format!("read {what}"))?;
+        let text = std::fs::read_to_string(path).map_err(unopened("read", path))?;
         let name = path.file_stem().map_or(what.into(), |s| s.to_string_lossy());
         return Ok((name.into_owned(), text));
     }
     let meant = library::meant(what).map_or(String::new(), |m| format!("; did you mean {m}?"));
-    Err(anyhow!("scenario {what:?} is none of `race --list` and no file{meant}"))
+    Err(usage(format!("scenario {what:?} is none of `race --list` and no file{meant}")))
 }
 
 /// The scenario as the options want it.
@@ -95,39 +112,75 @@ pub fn selected(args: &Race, default: impl Fn(Scheme) -> bool) -> anyhow::Result
     match args.scheme.as_deref() {
         None => Ok(available.filter(|&s| default(s)).map(Variant::from).collect()),
         Some("all") => Ok(available.map(Variant::from).collect()),
-        Some(words) => {
-            words.split(',').map(|w| w.parse::<Variant>().map_err(|e| anyhow!("race: {e}"))).collect()
-        }
+        Some(words) => words.split(',').map(|w| scheme(w).context("race")).collect(),
     }
 }
 
-fn schemes(args: &Race, scenario: &Scenario) -> anyhow::Result<Vec<(Variant, Geometry)>> {
-    let fits = |v: Variant| -> Option<Geometry> {
-        let known = geometries(v.scheme);
-        let wanted = scenario.geometries.iter().copied().filter(|g| args.geometry.is_none_or(|w| w == *g));
-        wanted.into_iter().find(|g| known.contains(g))
-    };
-    let named = args.scheme.as_deref().is_some_and(|s| s != "all");
-    let mut out = Vec::new();
-    for v in selected(args, |_| true)? {
-        match fits(v) {
-            Some(g) => out.push((v, g)),
-            None if named => {
-                let there: Vec<_> = scenario.geometries.iter().map(|g| g.word()).collect();
-                let knows: Vec<_> = geometries(v.scheme).iter().map(|g| g.word()).collect();
-                bail!(
-                    "race: scheme {v} knows {}; the scenario is for {}",
-                    if knows.is_empty() { "no geometry yet".into() } else { knows.join(", ") },
-                    there.join(", ")
-                );
-            }
-            None => {}
+/// The scheme of that name, which can be run.
+pub fn scheme(word: &str) -> anyhow::Result<Variant> {
+    let v = word.parse::<Variant>().map_err(|e| usage(e.to_string()))?;
+    if !v.scheme.available() {
+        return Err(usage(format!("scheme {v} cannot be run; `racewalk explain {v}` says why")));
+    }
+    Ok(v)
+}
+
+/// A schedule for each of these seeds.
+pub fn seeds(args: &Race, count: u64) -> anyhow::Result<Range<u64>> {
+    let end = args.seed.checked_add(count).filter(|_| count != 0);
+    end.map(|end| args.seed..end).ok_or_else(|| {
+        let most = u64::MAX - count.max(1);
+        usage(format!("race: {count} seeds from {}; wanted --seed {most} at most", args.seed))
+    })
+}
+
+/// Asks that findings of these schemes can be saved and drawn where that is wanted.
+pub fn writable(args: &Race, schemes: impl Iterator<Item = Variant>) -> anyhow::Result<()> {
+    if let Some(path) = &args.save {
+        for v in schemes {
+            talk::writable(&numbered(path, &v.to_string(), args))?;
         }
     }
-    if out.is_empty() {
-        bail!("race: no scheme of this version runs on a geometry of the scenario");
+    args.output.as_deref().map_or(Ok(()), talk::writable)
+}
+
+/// The first geometry of those that a scheme knows and the options want.
+pub fn geometry(v: Variant, wanted: Option<Geometry>, there: &[Geometry]) -> Option<Geometry> {
+    let known = geometries(v.scheme);
+    there.iter().copied().find(|g| known.contains(g) && wanted.is_none_or(|w| w == *g))
+}
+
+/// Why there is none.
+pub fn no_geometry(v: Variant, wanted: Option<Geometry>, s: &Scenario) -> anyhow::Error {
+    let words = |g: &[Geometry]| g.iter().map(|g| g.word()).collect::<Vec<_>>().join(", ");
+    let there = words(&s.geometries);
+    let name = &s.name;
+    usage(match wanted {
+        Some(g) if !s.geometries.contains(&g) => {
+            format!("scenario {name} is for {there}; wanted one of these as --geometry, not {}", g.word())
+        }
+        Some(g) => {
+            let known = words(&geometries(v.scheme));
+            format!("scheme {v} knows {known}; wanted one of these as --geometry, not {}", g.word())
+        }
+        None => format!("scheme {v} knows {}; scenario {name} is for {there}", words(&geometries(v.scheme))),
+    })
+}
+
+fn schemes(args: &Race, scenario: &Scenario) -> anyhow::Result<Vec<(Variant, Geometry)>> {
+    let named = args.scheme.as_deref().is_some_and(|s| s != "all");
+    let (mut out, mut last) = (Vec::new(), None);
+    for v in selected(args, |_| true)? {
+        match geometry(v, args.geometry, &scenario.geometries) {
+            Some(g) => out.push((v, g)),
+            None if named => return Err(no_geometry(v, args.geometry, scenario)).context("race"),
+            None => last = Some(v),
+        }
     }
-    Ok(out)
+    match last.filter(|_| out.is_empty()) {
+        Some(v) => Err(no_geometry(v, args.geometry, scenario)).context("race"),
+        None => Ok(out),
+    }
 }
 
 /// Runs from which the number of decisions of a run is learnt.
@@ -147,7 +200,6 @@ pub fn policy_of(
         PolicySpec::Random => Box::new(|seed| Box::new(Random::new(seed))),
         PolicySpec::RoundRobin => Box::new(|_| Box::new(RoundRobin::default())),
         PolicySpec::Stay => Box::new(|_| Box::new(Stay)),
-        PolicySpec::Replay(s) => Box::new(move |_| Box::new(Replayed::new(s.clone(), Stay))),
         PolicySpec::Pct { depth, decisions } => {
             let k = match decisions {
                 Some(k) => k,
@@ -165,11 +217,16 @@ pub fn policy_of(
             };
             Box::new(move |seed| Box::new(Pct::new(seed, depth, k)))
         }
-        PolicySpec::Dfs(_) => bail!("race: dfs is not a policy of seeds"),
+        PolicySpec::Replay(s) => Box::new(move |_| Box::new(Replayed::new(s.clone(), Stay))),
+        PolicySpec::Dfs(_) => {
+            return Err(usage(format!(
+                "race --policy {spec} in a campaign of seeds; wanted random, pct:DEPTH, round-robin or stay"
+            )));
+        }
     })
 }
 
-/// One scheme; whether something was found.
+/// One scheme, and the status.
 fn one(
     args: &Race,
     what: &str,
@@ -177,7 +234,7 @@ fn one(
     scenario: &Scenario,
     variant: Variant,
     geometry: Geometry,
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<u8> {
     let mut options = RunOptions::default();
     options.geometry = Some(geometry);
     let flaw = match variant.without {
@@ -189,7 +246,7 @@ fn one(
     let first = if let PolicySpec::Dfs(n) = args.policy {
         dfs(args, scenario, scheme, &options, n, &mut out)?
     } else {
-        let mut plan = Plan::new(args.seed..args.seed.saturating_add(args.schedules));
+        let mut plan = Plan::new(seeds(args, args.schedules)?);
         plan.shard = args.shard;
         plan.jobs = args.jobs;
         plan.stop_at_first = !args.keep_going;
@@ -210,11 +267,11 @@ fn one(
     };
     let Some((seed, schedule, rule)) = first else {
         talk::print(&out)?;
-        return Ok(false);
+        return Ok(0);
     };
     let found = Finding { scenario: scenario.clone(), scheme: scheme.into(), geometry, schedule, rule };
-    let reported = report_finding(args, &found, Some(source), seed, &mut out);
-    if args.save.is_none() || reported.is_err() {
+    let kept = report_finding(args, &found, Some(source), seed, &mut out)?;
+    if args.save.is_none() || !kept {
         let _ = writeln!(
             out,
             "again: racewalk race {what} --scheme {scheme} --geometry {} --policy {} --seed {seed} --schedules 1{}\n\
@@ -224,45 +281,55 @@ fn one(
             if args.tso { " --tso" } else { "" }
         );
     }
-    // What was found is told, wherever it could not be written to.
     talk::print(&out)?;
-    reported?;
-    Ok(true)
+    Ok(exit::FOUND)
 }
 
-/// Shrinks a finding, tells it, saves and draws it where that is wanted. `source` is the scenario as it was given. If it cannot
-/// be saved, it is told nevertheless.
+/// Shrinks a finding, tells it, saves and draws it where that is wanted. `source` is the scenario as it was given. False if it
+/// could not be written somewhere; it is told nevertheless.
 pub fn report_finding(
     args: &Race,
     found: &Finding,
     source: Option<&str>,
     seed: u64,
     out: &mut String,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     let small = found.shrink(&Machine)?;
     let result = small.repeat(&Machine)?;
     let told = tell(&small, &result);
     let _ = writeln!(out, "\n{told}");
     let _ = writeln!(out, "seed {seed}; schedule {}", small.schedule);
+    let mut kept = true;
     if let Some(path) = &args.save {
         let path = numbered(path, &small.scheme, args);
         let text = small.to_file(seed, &Columns::of(&result.events).text())?;
-        if finding::is_recording(&path) {
+        let saved = if finding::is_recording(&path) {
             let source = source.map_or_else(|| found.scenario.to_string(), String::from);
-            finding::save(&path, &small, seed, &text, &source, &result)?;
+            finding::save(&path, &small, seed, &text, &source, &result)
         } else {
-            std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+            write(&path, text)
+        };
+        match &saved {
+            Ok(()) => drop(writeln!(out, "replay: racewalk replay {}", path.display())),
+            Err(e) => talk::complain(e),
         }
-        let _ = writeln!(out, "replay: racewalk replay {}", path.display());
+        kept &= saved.is_ok();
     }
     if let Some(path) = &args.output {
         let c = Columns::of(&result.events);
         let svg = path.extension().is_some_and(|e| e == "svg");
         let title = format!("{} under {}", small.scenario.name, small.scheme);
         let text = if svg { c.svg() } else { c.html(&title) };
-        std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
+        if let Err(e) = write(path, text) {
+            talk::complain(&e);
+            kept = false;
+        }
     }
-    Ok(())
+    Ok(kept)
+}
+
+fn write(path: &Path, text: String) -> anyhow::Result<()> {
+    std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }
 
 /// `NAME-SUFFIX.EXTENSION`.
@@ -285,6 +352,11 @@ fn numbered(path: &Path, scheme: &str, args: &Race) -> std::path::PathBuf {
 }
 
 fn summary(out: &mut String, r: &Report, plan: &Plan, seconds: f64) {
+    let (first, last, shard) = (plan.seeds.start, plan.seeds.end - 1, plan.shard);
+    if r.schedules == 0 {
+        let _ = writeln!(out, "  nothing was run: shard {shard} has none of the seeds {first} to {last}");
+        return;
+    }
     let rules: Vec<String> =
         r.rules.iter().map(|(n, c)| format!("{n} ({}) in {}", invariant(*n), c.schedules)).collect();
     let states = match r.states.count() {
@@ -294,12 +366,9 @@ fn summary(out: &mut String, r: &Report, plan: &Plan, seconds: f64) {
     let found = if rules.is_empty() { "nothing".to_string() } else { rules.join("; ") };
     let _ = writeln!(
         out,
-        "  {} schedules of seeds {}..{}, shard {}; {:.0} schedules/s, {:.1} points a run, {states} distinct states\n  \
+        "  {} schedules of seeds {first} to {last}, shard {shard}; {:.0} schedules/s, {:.1} points a run, {states} distinct states\n  \
          found: {found}",
         r.schedules,
-        plan.seeds.start,
-        plan.seeds.end,
-        plan.shard,
         r.schedules as f64 / seconds.max(1e-9),
         r.points as f64 / r.schedules.max(1) as f64,
     );
@@ -360,7 +429,7 @@ pub fn tell(f: &Finding, r: &RunResult) -> String {
 /// `racewalk replay` of a finding. Status 3 if the finding is there again, 4 if the run is another one.
 pub fn replay(args: &Replay) -> anyhow::Result<u8> {
     let what = || format!("replay {}", args.file.display());
-    let text = std::fs::read_to_string(&args.file).with_context(what)?;
+    let text = std::fs::read_to_string(&args.file).map_err(unopened("read", &args.file)).context("replay")?;
     let f = Finding::from_file(&text).with_context(what)?;
     match f.repeat(&Machine) {
         Ok(r) => {

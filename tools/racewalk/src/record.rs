@@ -1,7 +1,7 @@
 //! `racewalk trace -o FILE`: a recording of a run.
 
 use crate::cli::{Trace, WhenFull};
-use crate::exit;
+use crate::exit::{self, usage};
 use crate::progress::{Progress, size};
 use crate::recorded::{counts, ended, engine, limits, memory, observer, schedule};
 use crate::run;
@@ -53,9 +53,9 @@ fn meta(t: &Trace, o: &Options) -> anyhow::Result<(Meta, Vec<u8>)> {
 /// Runs a program and records it; returns racewalk's exit status.
 pub fn record(t: &Trace, path: &Path) -> anyhow::Result<u8> {
     if t.machine.engine == Mode::Check {
-        anyhow::bail!(
-            "record with --engine check: it runs everything twice, which a recording has no place for; use auto, jit or interp"
-        )
+        return Err(usage(
+            "record with --engine check: it runs everything twice, which a recording has no place for; use auto, jit or interp",
+        ));
     }
     if t.replayable && t.when_full == WhenFull::Drop {
         eprintln!("error: a replayable recording drops nothing\nhint: leave --when-full away");
@@ -72,6 +72,7 @@ pub fn record(t: &Trace, path: &Path) -> anyhow::Result<u8> {
             Ok(_) => return Err(e),
         },
     };
+    run::no_report_yet(&t.machine)?;
     let written = Arc::new(AtomicU64::new(0));
     let writer = Writer::create(path, &meta, t.embed.then_some(&image[..]))
         .context(format!("record to {}", path.display()))?

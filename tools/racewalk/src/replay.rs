@@ -1,7 +1,7 @@
 //! `racewalk replay`: a recording run again, and held against what was recorded.
 
 use crate::cli::Replay;
-use crate::exit;
+use crate::exit::{self, unopened, usage};
 use crate::recorded::{self, Quiet, observer};
 use crate::run;
 use crate::tape::{Tape, Until};
@@ -25,9 +25,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Repeats what the file has.
 pub fn replay(args: &Replay) -> anyhow::Result<u8> {
     let mut head = [0; 4];
-    let what = || format!("replay {}", args.file.display());
     let read = std::fs::File::open(&args.file).and_then(|mut f| std::io::Read::read(&mut f, &mut head));
-    if read.with_context(what)? == 4 && head == *b"\x89RWT" {
+    if read.map_err(unopened("read", &args.file)).context("replay")? == 4 && head == *b"\x89RWT" {
         return recording(args);
     }
     if args.engine.is_some() || args.until.is_some() {
@@ -55,7 +54,9 @@ fn recording(args: &Replay) -> anyhow::Result<u8> {
         return Ok(exit::FAILURE);
     };
     if args.engine == Some(Mode::Check) {
-        anyhow::bail!("replay with --engine check, which runs everything twice; use auto, interp or jit")
+        return Err(usage(
+            "replay with --engine check, which runs everything twice; use auto, interp or jit",
+        ));
     }
     for d in &r.damage {
         eprintln!("racewalk: warning: {d}")
@@ -212,11 +213,11 @@ fn options(
         TlbConfig::parse(&m.tlb, Path::new("the recording's TLB")).context("read the recording's TLB")?;
     let mode = engine.unwrap_or(recorded);
     if mode != recorded && tlb.kind == Kind::Finite {
-        anyhow::bail!(
+        return Err(usage(format!(
             "replay with --engine {}: the TLB replaces entries, and engines ask such TLBs a different number of times; wanted {}",
             recorded::engine(mode),
             m.engine
-        )
+        )));
     }
     Ok(Options {
         program: program.into(),

@@ -1,7 +1,7 @@
 //! `racewalk run` and `racewalk trace`.
 
 use crate::cli::{Machine, StatsFormat};
-use crate::exit;
+use crate::exit::{self, unopened, usage};
 use crate::report::Report;
 use crate::talk::{Calls, Output, Walks};
 use anyhow::Context;
@@ -80,10 +80,11 @@ pub fn refuse(e: StartError) -> anyhow::Result<u8> {
 pub fn run(m: &Machine, program: &[OsString], walks: bool) -> anyhow::Result<u8> {
     if let Some(filter) = &m.log {
         let filter = tracing_subscriber::EnvFilter::try_new(filter)
-            .with_context(|| format!("read --log {filter:?}"))?;
+            .map_err(|e| usage(format!("read --log {filter:?}: {e}")))?;
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     }
     let output = Arc::new(Output::open(m.output.as_deref())?);
+    no_report_yet(m)?;
     let talk = Arc::new(Calls { output: output.clone(), strace: m.strace });
     let o = options(m, program);
     let (sys, first) = match System::start(&o, talk) {
@@ -103,6 +104,12 @@ pub fn run(m: &Machine, program: &[OsString], walks: bool) -> anyhow::Result<u8>
     conclude(&sys, &ending, m.report.as_deref())
 }
 
+/// Empties the file of `--report`, so that it says nothing of an earlier run.
+pub fn no_report_yet(m: &Machine) -> anyhow::Result<()> {
+    let Some(path) = &m.report else { return Ok(()) };
+    std::fs::File::create(path).map(drop).map_err(unopened("create", path))
+}
+
 /// Counters of a run.
 pub fn stats(sys: &System, format: StatsFormat) -> String {
     let r = Report::of(sys);
@@ -118,7 +125,7 @@ pub fn conclude(sys: &System, ending: &Ending, report: Option<&Path>) -> anyhow:
     if found.is_empty() {
         return Ok(status(ending));
     }
-    told(&found, report)?;
+    told(&found, report);
     Ok(exit::FOUND)
 }
 
@@ -142,17 +149,17 @@ pub fn interrupted() -> Ending {
 }
 
 /// Says what was found: all of it in the file, else on standard error.
-fn told(found: &[MmError], report: Option<&Path>) -> anyhow::Result<()> {
+fn told(found: &[MmError], report: Option<&Path>) {
     let text: Vec<String> = found.iter().map(|f| f.to_string().trim_end().to_string() + "\n").collect();
-    match report {
-        None => eprint!("racewalk: {}", text.join("racewalk: ")),
-        Some(path) => {
-            std::fs::write(path, text.join("\n")).with_context(|| format!("write {}", path.display()))?;
-            let first = text[0].lines().next().unwrap_or_default();
-            eprintln!("racewalk: {first}; {} has the report", path.display());
-        }
+    let written = report.map(|path| (path, std::fs::write(path, text.join("\n"))));
+    if let Some((path, Ok(()))) = written {
+        let first = text[0].lines().next().unwrap_or_default();
+        return eprintln!("racewalk: {first}; {} has the report", path.display());
     }
-    Ok(())
+    if let Some((path, Err(e))) = written {
+        eprintln!("racewalk: warning: write {}: {e}", path.display());
+    }
+    eprint!("racewalk: {}", text.join("racewalk: "))
 }
 
 /// The exit status that an ending leads to.

@@ -3,7 +3,7 @@
 use crate::cli::Race;
 use crate::exit;
 use crate::race::{report_finding, selected};
-use crate::random::{geometries_of, search};
+use crate::random::{fit, geometries_of, search};
 use crate::talk;
 use racewalk_lab::machine::{Free, Machine};
 use racewalk_lab::workload;
@@ -13,6 +13,7 @@ use std::time::Duration;
 /// threads, four CPUs and their walkers. Status 3 if something was found.
 pub fn soak(args: &Race) -> anyhow::Result<u8> {
     let schemes = selected(args, |s| s.row().flaw.is_none())?;
+    fit(args, &schemes)?;
     let (mut bad, mut all) = (0, 0);
     talk::print(&format!(
         "{:<22} {:<16} {:>10} {:>11} {:>11} {:>11} {:>10}  found\n",
@@ -21,7 +22,7 @@ pub fn soak(args: &Race) -> anyhow::Result<u8> {
     for v in schemes {
         for g in geometries_of(args, v) {
             all += 1;
-            let r = workload::search(&Machine, &v.to_string(), g, &search(args, args.schedules))?;
+            let r = workload::search(&Machine, &v.to_string(), g, &search(args, args.schedules)?)?;
             let free = Free {
                 variant: v,
                 geometry: g,
@@ -33,6 +34,7 @@ pub fn soak(args: &Race) -> anyhow::Result<u8> {
             let found = match (&r.first, f.findings.first()) {
                 (Some((seed, x)), _) => format!("invariant {} in workload {seed}", x.rule),
                 (None, Some(x)) => format!("on threads: {}", x.title),
+                (None, None) if r.workloads == 0 => "no schedule was run".into(),
                 (None, None) => "-".into(),
             };
             talk::print(&format!(
@@ -47,15 +49,13 @@ pub fn soak(args: &Race) -> anyhow::Result<u8> {
             ))?;
             bad += (r.first.is_some() || !f.findings.is_empty()) as u64;
             let mut out = String::new();
-            let reported = match &r.first {
-                Some((seed, f)) => report_finding(args, f, None, *seed, &mut out),
-                None => Ok(()),
-            };
+            if let Some((seed, f)) = &r.first {
+                report_finding(args, f, None, *seed, &mut out)?;
+            }
             for f in f.findings {
                 out += &f.text;
             }
             talk::print(&out)?;
-            reported?;
         }
     }
     talk::print(&format!("{all} combinations, something was found in {bad}\n"))?;

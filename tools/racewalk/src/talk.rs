@@ -1,5 +1,6 @@
 //! Where everything goes that is not the guest's own output.
 
+use crate::exit::unopened;
 use anyhow::Context;
 use racewalk_cpu::{CpuEvent, Sink};
 use racewalk_linux::system::Talk;
@@ -18,7 +19,7 @@ impl Output {
     pub fn open(path: Option<&Path>) -> anyhow::Result<Output> {
         let w: Box<dyn Write + Send> = match path {
             Some(p) => {
-                let f = File::create(p).with_context(|| format!("create {}", p.display()))?;
+                let f = File::create(p).map_err(unopened("create", p))?;
                 Box::new(BufWriter::new(f))
             }
             None => Box::new(std::io::stderr()),
@@ -44,6 +45,29 @@ pub fn print(text: &str) -> anyhow::Result<()> {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e).context("write to standard output"),
         _ => Ok(()),
     }
+}
+
+/// Says what failed, and why.
+pub fn complain(e: &anyhow::Error) {
+    let because: String = e.chain().skip(1).map(|c| format!("\n  because: {c}")).collect();
+    eprintln!("error: failed to {e}{because}");
+}
+
+/// Asks that a file can be written, before there is something to write: an error now, and no trace of the question.
+pub fn writable(path: &Path) -> anyhow::Result<()> {
+    let there = std::fs::metadata(path);
+    if there.as_ref().is_ok_and(|m| !m.is_file() && !m.is_dir()) {
+        // A pipe would wait for its reader.
+        return Ok(());
+    }
+    let open = File::options().write(true).create(true).truncate(false).open(path);
+    open.map_err(unopened("write", path))?;
+    if there.is_err() {
+        // What a link names, not the link.
+        let made = std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
+        std::fs::remove_file(made).map_err(unopened("write", path))?;
+    }
+    Ok(())
 }
 
 /// System calls and warnings.

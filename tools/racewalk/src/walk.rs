@@ -1,8 +1,8 @@
 //! `racewalk walk`: walks from a text file, step by step with each entry's bits named; entries decoded.
 
 use crate::cli::Walk;
-use crate::exit;
-use anyhow::{Context, bail};
+use crate::exit::{self, unopened, usage};
+use anyhow::Context;
 use racewalk_walk::event::WalkEvent;
 use racewalk_walk::text::{Format, Table, WalkFile, Walked, formats, number};
 use std::fmt::Write as _;
@@ -46,12 +46,15 @@ fn wanted(args: &Walk) -> anyhow::Result<Vec<Box<dyn Format>>> {
     let names: Vec<_> = all.iter().map(|f| f.name()).collect();
     match all.into_iter().find(|f| f.name() == name) {
         Some(f) => Ok(vec![f]),
-        None => bail!("explain an entry: format {name:?}; wanted one of {}", names.join(", ")),
+        None => {
+            let names = names.join(", ");
+            Err(usage(format!("explain an entry: format {name:?}; wanted one of {names}")))
+        }
     }
 }
 
 fn explain(out: &mut String, args: &Walk, entry: &str) -> anyhow::Result<()> {
-    let value = number(entry).map_err(anyhow::Error::msg).context("explain an entry")?;
+    let value = number(entry).map_err(usage).context("explain an entry")?;
     let mut found = false;
     for f in wanted(args)? {
         for t in f.tables() {
@@ -67,7 +70,8 @@ fn explain(out: &mut String, args: &Walk, entry: &str) -> anyhow::Result<()> {
         let mut names: Vec<_> = wanted(args)?.iter().flat_map(|f| f.tables()).map(|t| t.name).collect();
         names.dedup();
         let table = args.table.as_deref().unwrap_or_default();
-        bail!("explain an entry: table {table:?}; wanted one of {}", names.join(", "));
+        let names = names.join(", ");
+        return Err(usage(format!("explain an entry: table {table:?}; wanted one of {names}")));
     }
     Ok(())
 }
@@ -81,7 +85,7 @@ fn fields(out: &mut String, table: &Table, entry: u64) {
 /// Shows a file; whether everything was as it says.
 fn file(out: &mut String, path: &Path) -> anyhow::Result<bool> {
     let what = || format!("walk {}", path.display());
-    let text = std::fs::read_to_string(path).with_context(what)?;
+    let text = std::fs::read_to_string(path).map_err(unopened("read", path)).context("walk")?;
     let walks = WalkFile::parse(&text).with_context(what)?;
     let mut agree = true;
     walks.run(|w| agree &= show(out, path, w)).with_context(what)?;
