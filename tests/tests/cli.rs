@@ -241,6 +241,44 @@ fn a_file_for_findings_stays_as_it_is_without_one() {
     assert_eq!(names, ["link", "old.schedule"]);
 }
 
+/// A schedule is run once, and one of another run says so. Seen to fail with 20000 runs of it that found nothing.
+#[test]
+fn a_schedule_that_is_given_is_run_once() {
+    let race = |schedule: &str, scheme: &str| {
+        racewalk_with(&["race", "f-04", "--scheme", scheme, "--policy", &format!("replay:{schedule}")])
+    };
+    let r = race("rw1-zz9", "s390-pre").expect(4);
+    r.check(
+        r.text().contains("  1 schedule, the one that was given") && r.text().contains("found: nothing"),
+        "one run",
+    );
+    r.check(
+        r.text()
+            .contains("another run: found 9 choices of tasks that could not run, and 0 of 9 choices behind"),
+        "why",
+    );
+    let r = race("rw1-b200000000", "s390-pre").expect(4);
+    r.check(r.text().contains("of 200000000 choices behind its end"), "what is left over");
+    race("rw1-b1", "s390-pre").expect(0);
+    let r = racewalk_with(&["race", "f-04", "--scheme", "s390-pre"]).expect(3);
+    let text = r.text();
+    let schedule =
+        text.split("; schedule ").nth(1).and_then(|s| s.split_whitespace().next()).expect("a schedule");
+    // The shrunk scenario is another one, so that its schedule is one of another run: whether that finds something is its affair.
+    let r = race(schedule, "s390-pre");
+    r.check(matches!(r.status, Some(0 | 3 | 4)), "a run");
+    let file = paths::scratch("long").join("f-04.schedule");
+    let path = file.to_str().expect("a path in UTF-8");
+    racewalk_with(&["race", "f-04", "--scheme", "s390-pre", "--save", path]).expect(3);
+    let long = std::fs::read_to_string(&file).expect("saved").replace(schedule, &format!("{schedule}b99"));
+    std::fs::write(&file, long).expect("written");
+    let r = racewalk_with(&["replay", path]).expect(4);
+    r.check(
+        r.stderr.contains("found a shorter run, of ") && r.stderr.contains("as many as the schedule has"),
+        "the lengths",
+    );
+}
+
 /// Seen to fail with an empty shard that found nothing, and to hang with as many threads as jobs.
 #[test]
 fn a_shard_without_seeds_runs_nothing() {

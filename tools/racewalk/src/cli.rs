@@ -59,7 +59,7 @@ Examples:\n  racewalk walk --list\n  racewalk walk --explain 0x77200 --format s3
     /// Find the interleavings of walkers and frees that break a way of freeing page tables.
     #[command(
         after_help = "Exit status: 0 nothing found; 3 something found, or with --all a cell that is not as expected; \
-2 wrong usage; 127 the file is not there; 125 a failure.\n\n\
+4 a schedule of --policy replay: that is of another run; 2 wrong usage; 127 the file is not there; 125 a failure.\n\n\
 Examples:\n  racewalk race --list\n  racewalk race f-01 --scheme s390-v1\n  racewalk race f-04 --scheme s390-pre,s390-61 --policy pct:3 --schedules 5000\n  racewalk race f-01 --scheme s390-66 --policy dfs:1"
     )]
     Race(Race),

@@ -18,12 +18,14 @@ use racewalk_mm::{Scheme, Variant};
 use racewalk_sched::controlled::{
     Dfs, Pct, Policy, PolicySpec, Random, Replay as Replayed, RoundRobin, Stay,
 };
+use racewalk_sched::schedule::Schedule;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::ops::Range;
 use std::path::Path;
 
-/// The verb. Status 3 if something was found; with `--all`, if a cell is not as expected.
+/// The verb. Status 3 if something was found, 4 if a schedule that was given is of another run; with `--all`, 3 if a cell is not
+/// as expected.
 pub fn race(args: &Race) -> anyhow::Result<u8> {
     if args.list {
         talk::print(&list()?)?;
@@ -217,8 +219,7 @@ pub fn policy_of(
             };
             Box::new(move |seed| Box::new(Pct::new(seed, depth, k)))
         }
-        PolicySpec::Replay(s) => Box::new(move |_| Box::new(Replayed::new(s.clone(), Stay))),
-        PolicySpec::Dfs(_) => {
+        PolicySpec::Dfs(_) | PolicySpec::Replay(_) => {
             return Err(usage(format!(
                 "race --policy {spec} in a campaign of seeds; wanted random, pct:DEPTH, round-robin or stay"
             )));
@@ -243,8 +244,14 @@ fn one(
     };
     let scheme = &*variant.to_string();
     let mut out = format!("{} under {scheme} on {} (flaw: {flaw})\n", scenario.name, geometry.word());
+    let mut fits = true;
     let first = if let PolicySpec::Dfs(n) = args.policy {
         dfs(args, scenario, scheme, &options, n, &mut out)?
+    } else if let PolicySpec::Replay(s) = &args.policy {
+        let mut policy = Replayed::new(s.clone(), Stay);
+        let r = Machine.run(scenario, scheme, &mut policy, &options)?;
+        fits = told(&mut out, s, &policy, &r);
+        r.findings.first().map(|f| (args.seed, r.outcome.schedule, f.rule))
     } else {
         let mut plan = Plan::new(seeds(args, args.schedules)?);
         plan.shard = args.shard;
@@ -267,7 +274,7 @@ fn one(
     };
     let Some((seed, schedule, rule)) = first else {
         talk::print(&out)?;
-        return Ok(0);
+        return Ok(if fits { 0 } else { exit::DIVERGED });
     };
     let found = Finding { scenario: scenario.clone(), scheme: scheme.into(), geometry, schedule, rule };
     let kept = report_finding(args, &found, Some(source), seed, &mut out)?;
@@ -282,7 +289,28 @@ fn one(
         );
     }
     talk::print(&out)?;
-    Ok(exit::FOUND)
+    Ok(if fits { exit::FOUND } else { exit::DIVERGED })
+}
+
+/// What one run of a given schedule showed; whether the schedule is that of the run, or of its beginning.
+fn told(out: &mut String, given: &Schedule, policy: &Replayed<Stay>, r: &RunResult) -> bool {
+    let mut rules: Vec<u8> = r.findings.iter().map(|f| f.rule).collect();
+    rules.dedup();
+    let rules: Vec<String> = rules.iter().map(|&n| format!("{n} ({})", invariant(n))).collect();
+    let (made, has) = (r.outcome.schedule.choices.len(), given.choices.len());
+    let found = if rules.is_empty() { "nothing".into() } else { rules.join("; ") };
+    let _ =
+        writeln!(out, "  1 schedule, the one that was given; the run made {made} choices\n  found: {found}");
+    let (diverged, left) = (policy.diverged, policy.left());
+    if diverged == 0 && left == 0 {
+        return true;
+    }
+    let _ = writeln!(
+        out,
+        "  it is another run: found {diverged} choices of tasks that could not run, and {left} of {has} choices behind its \
+         end; wanted none"
+    );
+    false
 }
 
 /// Shrinks a finding, tells it, saves and draws it where that is wanted. `source` is the scenario as it was given. False if it
