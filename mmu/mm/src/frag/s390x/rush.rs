@@ -42,15 +42,15 @@ impl Rush {
             let byte = change(k, page, (A | P) << bit, LEGAL, by)?;
             let active = active(k, page)?;
             let other = 1 - bit;
-            if byte & AA != 0 && !active {
-                let n = node(page, bit);
-                return if tail {
-                    k.kmem.list_add_tail(n, list_head(mm))
-                } else {
-                    k.kmem.list_add(n, list_head(mm))
+            if byte & AA != 0 {
+                // The sibling is in use, so it is not on the list.
+                return match (active, tail, node(page, bit)) {
+                    (true, ..) => Ok(()),
+                    (false, true, n) => k.kmem.list_add_tail(n, list_head(mm)),
+                    (false, false, n) => k.kmem.list_add(n, list_head(mm)),
                 };
             }
-            // The sibling is on the list if its first two entries are links.
+            // The sibling is on the list if its first entry is a link.
             let listed = k.kmem.load(node(page, other), "a page table")? != S390x::empty(2);
             observe(listed.into());
             if listed { unlink(k, page, other) } else { Ok(()) }
