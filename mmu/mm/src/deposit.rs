@@ -3,7 +3,7 @@
 //! are not split, in the space. Everything here is done under the PMD lock.
 
 use crate::arch::Arch;
-use crate::error::{Result, broken};
+use crate::error::{Result, broken_at};
 use crate::kernel::Kernel;
 use crate::layout;
 use crate::mm::{Mm, mmw};
@@ -51,7 +51,7 @@ impl<A: Arch> Kernel<A> {
         }
         let table = match layout::place(node, self.kmem.pages.frames(), "a deposited table")? {
             layout::Place::Direct(at) => at,
-            _ => return broken(15, format!("{node:?} is deposited, which is no table")),
+            _ => return broken_at(15, head, format!("{node:?} is deposited, which is no table")),
         };
         let next = Kva(self.kmem.load(node, "a deposited table")?);
         self.kmem.list_del_init(node)?;

@@ -54,6 +54,8 @@ pub enum MmError {
         rule: u8,
         /// What was found.
         text: String,
+        /// Where, if that is one place: in the direct map, or the record of a page.
+        about: Option<Kva>,
     },
     /// What the sanitizer found.
     #[error("{0}")]
@@ -107,6 +109,14 @@ impl MmError {
         )
     }
 
+    /// The same about what is at `kva`, if it is a broken invariant that names no place.
+    pub(crate) fn at(mut self, kva: Kva) -> MmError {
+        if let MmError::Broken { about, .. } = &mut self {
+            about.get_or_insert(kva);
+        }
+        self
+    }
+
     /// The invariant that a finding breaks (hosted-mm D; 24 and above are the project's own).
     pub fn rule(&self) -> Option<u8> {
         match self {
@@ -128,5 +138,10 @@ pub(crate) fn sys<T>(op: &'static str, errno: Errno, why: &'static str) -> Resul
 }
 
 pub(crate) fn broken<T>(rule: u8, text: impl Into<String>) -> Result<T> {
-    Err(MmError::Broken { rule, text: text.into() })
+    Err(MmError::Broken { rule, text: text.into(), about: None })
+}
+
+/// A broken invariant about what is at `about`.
+pub(crate) fn broken_at<T>(rule: u8, about: Kva, text: impl Into<String>) -> Result<T> {
+    Err(MmError::Broken { rule, text: text.into(), about: Some(about) })
 }

@@ -75,8 +75,11 @@ impl<A: Arch> Mm<A> {
         }
         let info = A::fault(fault);
         if info.corrupt {
-            self.kernel()
-                .report(MmError::Broken { rule: 0, text: format!("{fault}: a page table is corrupt") });
+            self.kernel().report(MmError::Broken {
+                rule: 0,
+                text: format!("{fault}: a page table is corrupt"),
+                about: None,
+            });
         }
         self.resolve(&info)
     }

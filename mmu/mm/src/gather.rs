@@ -2,7 +2,7 @@
 
 use crate::arch::Arch;
 use crate::buddy::Gfp;
-use crate::error::{Result, broken};
+use crate::error::{Result, broken_at};
 use crate::kernel::{GatherMode, Kernel};
 use crate::layout;
 use crate::mm::Mm;
@@ -99,7 +99,7 @@ impl<A: Arch> Kernel<A> {
             || nr > batch_max::<A>()
             || self.kmem.pages.kind(page)? != FrameKind::TableBatch
         {
-            return broken(4, format!("{head:?} is not a batch of page tables"));
+            return broken_at(4, head, format!("{head:?} is not a batch of page tables"));
         }
         for i in 0..nr {
             self.tlb_remove_table(self.kmem.load(batch_word(page, 3 + i), "a table batch")?)?;

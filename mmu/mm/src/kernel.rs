@@ -283,7 +283,7 @@ impl<A: Arch> Kernel<A> {
         }
         self.report(match self.sanitizer() {
             Some(s) => s.broken(10, text, None),
-            None => MmError::Broken { rule: 10, text },
+            None => MmError::Broken { rule: 10, text, about: None },
         });
     }
 
@@ -336,6 +336,7 @@ fn format<A: Arch>() -> Format {
                 A::next_table(level, entry).is_none()
             }
         },
+        page: 1 << A::PAGE_SHIFT,
         level_name: |level| A::LEVELS.get(level).map_or("table of the kernel", |l| l.name),
     }
 }

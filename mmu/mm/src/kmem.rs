@@ -1,6 +1,6 @@
 //! Kernel memory by kernel virtual address, and the lists threaded through it.
 
-use crate::error::{MmError, Result, broken};
+use crate::error::{MmError, Result, broken_at};
 use crate::layout::{self, Place};
 use crate::memory::Memory;
 use crate::page::Pages;
@@ -144,7 +144,7 @@ impl Kmem {
 
     fn insert(&self, node: Kva, prev: Kva, next: Kva) -> Result<()> {
         if self.prev(next)? != prev || self.next(prev)? != next {
-            return broken(14, format!("list around {prev:?} and {next:?} is not linked both ways"));
+            return broken_at(14, node, format!("list around {prev:?} and {next:?} is not linked both ways"));
         }
         self.link(node, next)?;
         self.link(prev, node)
@@ -172,7 +172,7 @@ impl Kmem {
     pub(crate) fn list_del_init(&self, node: Kva) -> Result<()> {
         let (next, prev) = (self.begin(node, "list.del")?, self.prev(node)?);
         if self.prev(next)? != node || self.next(prev)? != node {
-            return broken(14, format!("list node {node:?} is not linked both ways"));
+            return broken_at(14, node, format!("list node {node:?} is not linked both ways"));
         }
         self.link(prev, next)?;
         self.list_init(node)?;
@@ -186,7 +186,7 @@ impl Kmem {
         let mut n = self.next(head)?;
         while n != head {
             if v.len() == limit {
-                return broken(14, format!("the list at {head:?} has more than {limit} nodes"));
+                return broken_at(14, n, format!("the list at {head:?} has more than {limit} nodes"));
             }
             v.push(n);
             n = self.next(n)?;

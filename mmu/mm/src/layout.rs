@@ -78,6 +78,18 @@ pub fn place(kva: Kva, frames: u64, wanted: &'static str) -> Result<Place> {
     Err(MmError::Wild { kva, wanted })
 }
 
+/// More frames than any machine has.
+const FRAMES: u64 = 1 << 28;
+
+/// The memory that `kva` is in, or the frame whose record it is in.
+pub fn about(kva: Kva) -> Option<Paddr> {
+    match place(kva, FRAMES, "memory") {
+        Ok(Place::Direct(at)) => Some(at),
+        Ok(Place::Record { pfn, .. }) => Some(pfn.paddr()),
+        _ => None,
+    }
+}
+
 /// The address of a frame's record.
 pub fn record(pfn: Pfn) -> Kva {
     Kva(VMEMMAP + pfn.0 * RECORD)

@@ -4,6 +4,7 @@
 use crate::buddy::{Buddy, Failures, Gfp};
 use crate::error::{MmError, Result};
 use crate::kmem::Kmem;
+use crate::layout;
 use crate::page::{FrameKind, Pages, flag};
 use crate::sanitizer::{Sanitizer, What};
 use crate::slab::{Slab, TypeSafe};
@@ -131,7 +132,7 @@ impl Memory {
     pub(crate) fn broken_about<T>(&self, rule: u8, found: String, about: Paddr) -> Result<T> {
         match self.sanitizer() {
             Some(s) => Err(s.broken(rule, found, Some(about))),
-            None => crate::error::broken(rule, found),
+            None => crate::error::broken_at(rule, layout::direct(about), found),
         }
     }
 
@@ -140,12 +141,28 @@ impl Memory {
         let found = format!("{what} with {depth} sections open in which the task must not sleep");
         match self.sanitizer() {
             Some(s) => s.broken(27, found, None),
-            None => MmError::Broken { rule: 27, text: found },
+            None => MmError::Broken { rule: 27, text: found, about: None },
         }
+    }
+
+    /// A finding with the story of the page that it is about, if the sanitizer is on.
+    fn with_story(&self, e: MmError) -> MmError {
+        let (rule, about) = match (&e, e.rule()) {
+            (MmError::Broken { about, .. }, Some(rule)) => (rule, *about),
+            (MmError::Wild { kva, .. } | MmError::Stale { kva, .. }, Some(rule)) => (rule, Some(*kva)),
+            _ => return e,
+        };
+        let Some(s) = self.sanitizer() else { return e };
+        let found = match e {
+            MmError::Broken { text, .. } => text,
+            e => e.to_string(),
+        };
+        s.broken(rule, found, about.and_then(layout::about))
     }
 
     /// Notes a finding. In a controlled run the schedule ends with it.
     pub(crate) fn report(&self, e: MmError) {
+        let e = self.with_story(e);
         self.findings.lock().unwrap_or_else(PoisonError::into_inner).push(e);
         self.found.store(true, SeqCst);
         if controlled::active() {

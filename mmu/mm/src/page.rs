@@ -11,7 +11,7 @@
 //! | 6 | `_mapcount` (bits 63–32), `_refcount` (31–0; PP/AA byte in its bits 31–24) | |
 //! | 7 | kind, order and generation: this emulator's own book-keeping | |
 
-use crate::error::{MmError, Result, broken};
+use crate::error::{MmError, Result, broken_at};
 use crate::layout::{self, Place};
 use crate::reached::Reached;
 use racewalk_ram::{Kva, Paddr, Pfn, Words};
@@ -163,9 +163,11 @@ impl Pages {
         let owner = self.word(pfn, word::OWNER)?;
         let old = owner.load(SeqCst);
         if FrameKind::from_word(old) != FrameKind::Free {
-            return broken(
+            let was = FrameKind::from_word(old);
+            return broken_at(
                 1,
-                format!("frame {pfn:?} is handed out while it is {:?}", FrameKind::from_word(old)),
+                layout::record(pfn),
+                format!("frame {pfn:?} is handed out while it is {was:?}"),
             );
         }
         for w in [word::FLAGS, word::LRU_NEXT, word::LRU_PREV, word::MAPPING, word::PT_MM, word::PTL] {
@@ -182,7 +184,11 @@ impl Pages {
         let old = owner.load(SeqCst);
         let (kind, page) = (FrameKind::from_word(old), self.page_order as u64);
         if old >> 8 & 0xff != order as u64 + page {
-            return broken(5, format!("frame {pfn:?} ({kind:?}) is split as a block of order {order}"));
+            return broken_at(
+                5,
+                layout::record(pfn),
+                format!("frame {pfn:?} ({kind:?}) is split as a block of order {order}"),
+            );
         }
         owner.store(old & !0xff00 | page << 8, SeqCst);
         for i in 1..1 << order {
@@ -197,10 +203,14 @@ impl Pages {
         let old = owner.load(SeqCst);
         let kind = FrameKind::from_word(old);
         if matches!(kind, FrameKind::Free | FrameKind::Reserved) || (old >> 8 & 0xff) as u32 != order {
-            return broken(5, format!("frame {pfn:?} ({kind:?}) is freed as a block of order {order}"));
+            return broken_at(
+                5,
+                layout::record(pfn),
+                format!("frame {pfn:?} ({kind:?}) is freed as a block of order {order}"),
+            );
         }
         if owner.compare_exchange(old, old & !0xffff, SeqCst, SeqCst).is_err() {
-            return broken(5, format!("frame {pfn:?} is freed twice at once"));
+            return broken_at(5, layout::record(pfn), format!("frame {pfn:?} is freed twice at once"));
         }
         Ok(kind)
     }
@@ -236,7 +246,7 @@ impl Pages {
             (v as u32 & 0xff_ffff != 0 && v as u32 & 0xff_ffff != 0xff_ffff).then(|| v + 1)
         });
         if old.is_err() {
-            return broken(1, format!("a reference is taken to free frame {pfn:?}"));
+            return broken_at(1, layout::record(pfn), format!("a reference is taken to free frame {pfn:?}"));
         }
         Ok(())
     }
@@ -254,7 +264,11 @@ impl Pages {
             .fetch_update(SeqCst, SeqCst, |v| (v as u32 & 0xff_ffff != 0).then(|| v - 1));
         match old {
             Ok(v) => Ok(v as u32 & 0xff_ffff == 1),
-            Err(_) => broken(7, format!("the reference count of frame {pfn:?} drops below zero")),
+            Err(_) => broken_at(
+                7,
+                layout::record(pfn),
+                format!("the reference count of frame {pfn:?} drops below zero"),
+            ),
         }
     }
 
@@ -265,7 +279,11 @@ impl Pages {
             (m >= -1).then_some((m as u32 as u64) << 32 | v & 0xffff_ffff)
         });
         if old.is_err() {
-            return broken(7, format!("the map count of frame {pfn:?} drops below -1"));
+            return broken_at(
+                7,
+                layout::record(pfn),
+                format!("the map count of frame {pfn:?} drops below -1"),
+            );
         }
         Ok(())
     }

@@ -7,13 +7,13 @@
 //!
 //! Callbacks are heads of two doublewords (`next`, `func`) in kernel memory: the `lru` words of a page record, or
 //! the first words of a batch page. They are listed for the CPU that queued them and run by whoever calls
-//! [`Kernel::rcu_poll`], in no order across CPUs.
+//! [`Kernel::rcu_poll`] or helps him ([`Kernel::rcu_poll_with`]): each list in its order, lists beside each other.
 
 #[cfg(test)]
 pub(crate) mod by_hand;
 
 use crate::arch::Arch;
-use crate::error::{MmError, Result, broken};
+use crate::error::{MmError, Result, broken_at};
 use crate::kernel::Kernel;
 use crate::layout::{self, Place};
 use crate::mutant::Step;
@@ -284,7 +284,7 @@ impl<A: Arch> Kernel<A> {
             s.call_rcu(head, page)?;
         }
         if !self.rcu.queued().insert(head.0, ()) {
-            return broken(4, format!("call_rcu on the head at {head:?}, which is queued already"));
+            return broken_at(4, head, format!("call_rcu on the head at {head:?}, which is queued already"));
         }
         self.stats.rcu_calls.bump();
         self.kmem.poke(head, 0, "an rcu_head")?;
@@ -402,28 +402,44 @@ impl<A: Arch> Kernel<A> {
         }
     }
 
+    /// Gets help for the callbacks that can be run, if those of several CPUs can.
+    fn rcu_get_help(&self, help: &mut dyn FnMut(usize)) {
+        if self.rcu.heads.load(SeqCst) == 0 {
+            return;
+        }
+        let mut done = (0..self.rcu.lists.len()).filter(|&n| held(&self.rcu.lists[n]).done.len != 0).skip(1);
+        if let Some(second) = done.next() {
+            help(second);
+            done.for_each(help);
+            point("rcu.softirq");
+        }
+    }
+
     fn rcu_run_done(&self) -> Result<u64> {
         let mut n = 0;
         if self.rcu.heads.load(SeqCst) == 0 {
             return Ok(0);
         }
         for l in &self.rcu.lists {
-            let chain = {
-                let mut l = held(l);
-                // Counted before they leave the list, so that a barrier sees them in one place or the other.
-                self.rcu.running.fetch_add(l.done.len, SeqCst);
-                self.rcu.heads.fetch_sub(l.done.len, SeqCst);
-                std::mem::take(&mut l.done)
-            };
-            let r = self.rcu_run(chain);
-            self.rcu.running.fetch_sub(chain.len, SeqCst);
-            n += chain.len;
-            r?;
+            n += self.rcu_run_list(l)?;
         }
         if n != 0 {
             self.rcu.tell();
         }
         Ok(n)
+    }
+
+    fn rcu_run_list(&self, list: &std::sync::Mutex<Callbacks>) -> Result<u64> {
+        let chain = {
+            let mut l = held(list);
+            // Counted before they leave the list, so that a barrier sees them in one place or the other.
+            self.rcu.running.fetch_add(l.done.len, SeqCst);
+            self.rcu.heads.fetch_sub(l.done.len, SeqCst);
+            std::mem::take(&mut l.done)
+        };
+        let r = self.rcu_run(chain);
+        self.rcu.running.fetch_sub(chain.len, SeqCst);
+        r.map(|()| chain.len)
     }
 
     fn rcu_run(&self, chain: Chain) -> Result<()> {
@@ -432,10 +448,10 @@ impl<A: Arch> Kernel<A> {
             let next = Kva(self.kmem.peek(head, "an rcu_head")?);
             let func = RcuFunc::from_kva(Kva(self.kmem.peek(Kva(head.0 + 8), "an rcu_head")?))?;
             if (i + 1 == chain.len) != (head == chain.tail) {
-                return broken(4, format!("the callback list is cut or closed at {head:?}"));
+                return broken_at(4, head, format!("the callback list is cut or closed at {head:?}"));
             }
             if self.rcu.queued().remove(head.0).is_none() {
-                return broken(4, format!("the callback at {head:?} runs though it is not queued"));
+                return broken_at(4, head, format!("the callback at {head:?} runs though it is not queued"));
             }
             self.stats.rcu_callbacks.bump();
             if let Some(s) = self.sanitizer() {
@@ -460,9 +476,18 @@ impl<A: Arch> Kernel<A> {
     /// as a quiescent point of the CPU it runs on, so it may not be called inside a read-side section that is not
     /// marked by [`rcu_read_lock`](Self::rcu_read_lock).
     pub fn rcu_poll(&self) -> RcuState {
+        self.rcu_poll_with(&mut |_| {})
+    }
+
+    /// The same. If several CPUs have callbacks to run, `help` is called with the number of each but the first, before any of
+    /// them runs: whoever passes it to [`rcu_help`](Self::rcu_help) runs them beside the caller, as softirqs of several CPUs do.
+    pub fn rcu_poll_with(&self, help: &mut dyn FnMut(usize)) -> RcuState {
         self.rcu_note_quiescent();
         let r: Result<()> = (|| {
-            while self.rcu_advance()? || self.rcu_run_done()? != 0 {}
+            while self.rcu_advance()? || {
+                self.rcu_get_help(help);
+                self.rcu_run_done()? != 0
+            } {}
             Ok(())
         })();
         if let Err(e) = r {
@@ -472,6 +497,16 @@ impl<A: Arch> Kernel<A> {
             RcuState::Waiting
         } else {
             RcuState::Idle
+        }
+    }
+
+    /// Runs the callbacks of one CPU whose grace period is over; behind the last CPU's number are those of tasks without one.
+    pub fn rcu_help(&self, cpu: usize) {
+        let Some(list) = self.rcu.lists.get(cpu) else { return };
+        match self.rcu_run_list(list) {
+            Ok(0) => {}
+            Ok(_) => self.rcu.tell(),
+            Err(e) => self.report(e),
         }
     }
 

@@ -2,11 +2,24 @@
 
 use crate::arch::Arch;
 use crate::error::Result;
+use crate::kernel::Kernel;
 use crate::mm::Mm;
 use crate::page::{FrameKind, flag};
+use crate::sanitizer::What;
 use racewalk_ram::Pfn;
 use racewalk_sched::point;
 use std::sync::atomic::Ordering::SeqCst;
+
+impl<A: Arch> Kernel<A> {
+    /// Logs that the references to a page of tables have changed by `n`.
+    pub(crate) fn note_references(&self, page: Pfn, n: i32, by: &'static str) -> Result<()> {
+        if let Some(s) = self.sanitizer() {
+            let new = u64::from(self.kmem.pages.refcount(page)?);
+            s.state().note(What::Count { page, old: new.wrapping_add_signed(-i64::from(n)), new, by });
+        }
+        Ok(())
+    }
+}
 
 impl<A: Arch> Mm<A> {
     /// A reference to the page that was last allocated for tables, as a walk over physical memory takes it: whether it is
@@ -18,7 +31,11 @@ impl<A: Arch> Mm<A> {
         if page.0 == 0 || k.kmem.pages.kind(page)? != FrameKind::PteTables {
             return Ok(None);
         }
-        k.note(k.kmem.pages.try_get_page(page)).map(|got| got.then_some(page))
+        let got = k.note(k.kmem.pages.try_get_page(page))?;
+        if got {
+            k.note_references(page, 1, "get_page")?;
+        }
+        Ok(got.then_some(page))
     }
 
     /// Drops it. Whoever drops the last one frees the page.
@@ -26,7 +43,9 @@ impl<A: Arch> Mm<A> {
         let k = self.kernel();
         k.note((|| {
             point("page.put");
-            if k.kmem.pages.put_testzero(page)? {
+            let last = k.kmem.pages.put_testzero(page)?;
+            k.note_references(page, -1, "put_page")?;
+            if last {
                 if k.kmem.pages.flags(page)? & flag::TABLE == 0 {
                     // Its tables are gone: we were the last user.
                     return k.free(page, 0);

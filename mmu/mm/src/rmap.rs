@@ -1,8 +1,9 @@
 //! How often frames are mapped, and what each space counts as resident.
 
 use crate::arch::Arch;
-use crate::error::{Result, broken};
+use crate::error::{Result, broken_at};
 use crate::kernel::Kernel;
+use crate::layout;
 use crate::mm::{Mm, mmw};
 use crate::page::flag;
 use racewalk_ram::Pfn;
@@ -29,7 +30,11 @@ impl<A: Arch> Kernel<A> {
         } else if f & flag::CACHE != 0 {
             Ok(mmw::RSS_FILE)
         } else {
-            broken(19, format!("frame {page:?} is mapped by a program: {:?}", self.kmem.pages.kind(page)?))
+            broken_at(
+                19,
+                layout::record(page),
+                format!("frame {page:?} is mapped by a program: {:?}", self.kmem.pages.kind(page)?),
+            )
         }
     }
 }

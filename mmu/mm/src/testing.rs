@@ -142,7 +142,11 @@ impl Sink for WalkCheck {
                 matches!(k.pages().kind(head).unwrap(), FrameKind::UpperTable | FrameKind::Reserved)
             };
             if !table && !part {
-                k.report(crate::MmError::Broken { rule: 1, text: format!("a walk reads {entry_addr:?}") });
+                k.report(crate::MmError::Broken {
+                    rule: 1,
+                    text: format!("a walk reads {entry_addr:?}"),
+                    about: None,
+                });
             }
         }
     }

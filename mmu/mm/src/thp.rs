@@ -5,6 +5,7 @@ use crate::arch::{Arch, PteFormat, Soft};
 use crate::buddy::Gfp;
 use crate::error::{Errno, MmError, Result};
 use crate::kernel::Kernel;
+use crate::layout;
 use crate::lockword;
 use crate::mm::{Mm, mmw};
 use crate::mutant::Step;
@@ -115,7 +116,7 @@ impl<A: Arch> Kernel<A> {
     /// nothing is changed, if somebody else holds one of them.
     fn collapse_copy(&self, mm: &Mm<A>, table: Paddr, block: Pfn) -> Result<bool> {
         let ptl = self.kmem.pages.word(self.kmem.pages.at(table)?, word::PTL)?;
-        lockword::lock(ptl, "ptl")?;
+        lockword::lock(ptl, "ptl").map_err(|e| e.at(layout::direct(table)))?;
         point("collapse.copy");
         let r = (|| -> Result<Option<Vec<Pfn>>> {
             let entries = || (0..pte_level::<A>().entries()).map(|i| (i, table.offset(i * 8)));

@@ -2,9 +2,10 @@
 
 use crate::arch::Arch;
 use crate::buddy::Gfp;
-use crate::error::{Result, broken};
+use crate::error::{Result, broken_at};
 use crate::frag::PmdFrag;
 use crate::kernel::Kernel;
+use crate::layout;
 use crate::lockword;
 use crate::mm::{Mm, mmw};
 use crate::page::{FrameKind, flag, word};
@@ -55,10 +56,18 @@ impl<A: Arch> Kernel<A> {
         }
         let page = self.kmem.pages.at(table)?;
         if self.kmem.pages.kind(page)? != FrameKind::UpperTable || page.paddr() != table {
-            return broken(1, format!("{table:?} is not a {}", A::LEVELS[level].name));
+            return broken_at(
+                1,
+                layout::direct(table),
+                format!("{table:?} is not a {}", A::LEVELS[level].name),
+            );
         }
         if !self.kmem.pages.put_testzero(page)? {
-            return broken(7, format!("somebody holds a reference to table {table:?}"));
+            return broken_at(
+                7,
+                layout::direct(table),
+                format!("somebody holds a reference to table {table:?}"),
+            );
         }
         self.stats.upper_freed.bump();
         self.stats.table_bytes.sub(A::LEVELS[level].bytes());

@@ -1,12 +1,16 @@
 //! What the sanitizer logged, told with names in place of addresses.
 
+use super::race::HELPER;
 use crate::scenario::{Op, Scenario};
 use crate::target::Event;
 use racewalk_mm::arch::Arch;
-use racewalk_mm::sanitizer::{Class, Event as Logged, Give, What};
+use racewalk_mm::sanitizer::{Actor, Class, Event as Logged, Give, What};
 use racewalk_ram::{Kva, PAGE_SIZE, Paddr, Pfn};
 use racewalk_sched::NO_CPU;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+
+/// Who sets the machine up, and takes it down after the race.
+const OUTSIDE: &str = "set-up and teardown";
 
 /// Names for tables and pages, in the order in which they appear.
 struct Names<A: Arch> {
@@ -146,10 +150,32 @@ pub(super) fn tell<A: Arch>(scenario: &Scenario, log: &[Logged], tasks: &[String
             Event {
                 seq: e.seq,
                 cpu: (e.cpu != NO_CPU).then_some(e.cpu),
-                task: tasks.get(e.task as usize).cloned().unwrap_or_else(|| "after the race".into()),
+                task: match e.task {
+                    Actor::Task(n) => tasks.get(n as usize).map_or(HELPER, |t| t).to_string(),
+                    Actor::Thread(_) => OUTSIDE.into(),
+                },
                 label,
                 text,
             }
         })
         .collect()
+}
+
+/// What the columns call the tables, pages and tasks of a report.
+pub(super) fn legend<A: Arch>(log: &[Logged], tasks: &[String], report: &str) -> String {
+    let names = Names::<A>::of(log);
+    let words: HashSet<&str> = report.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    let told = |at: u64| words.contains(format!("{at:#x}").as_str());
+    let mut all: Vec<String> = Vec::new();
+    let tables = names.tables.iter().filter(|(at, _)| told(**at));
+    all.extend(tables.map(|(at, name)| format!("{name} is table {at:#x}")));
+    let pages = names.pages.iter().map(|(pfn, name)| (Pfn(*pfn).paddr().0, name)).filter(|p| told(p.0));
+    all.extend(pages.map(|(at, name)| format!("{name} is page {at:#x}")));
+    let acts =
+        |who: &str| report.split(who).skip(1).any(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()));
+    let numbered = tasks.iter().enumerate().map(|(n, t)| (Actor::Task(n as u32).to_string(), t.as_str()));
+    let numbered = numbered.chain([(Actor::Thread(1).to_string(), OUTSIDE)]);
+    all.extend(numbered.filter(|(who, _)| acts(who)).map(|(who, name)| format!("{who} is {name}")));
+    let heads = std::iter::once("names").chain(std::iter::repeat(""));
+    heads.zip(all).map(|(head, l)| format!("  {head:<8} {l}\n")).collect()
 }

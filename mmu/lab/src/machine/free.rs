@@ -114,7 +114,15 @@ fn run<A: Arch>(f: &Free) -> Result<Freed, LabError> {
                 walks.fetch_add(n, SeqCst);
             });
         }
-        s.spawn(|| rcu(&shared));
+        s.spawn(|| rcu(&shared, &mut |_| {}));
+        s.spawn(|| {
+            let k = &shared.kernel;
+            while shared.left.load(SeqCst) != 0 && !k.has_findings() {
+                let news = k.rcu_news();
+                (0..=f.cpus as usize).for_each(|cpu| k.rcu_help(cpu));
+                k.rcu_wait(news, Duration::from_millis(10));
+            }
+        });
     });
     set_this_cpu(NO_CPU);
     if !kernel.has_findings() {

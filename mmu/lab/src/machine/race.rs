@@ -15,6 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+/// Who runs callbacks beside the grace-period thread.
+pub(super) const HELPER: &str = "rcu of another CPU";
+
 /// Bytes of stack for a task: the hosted mm needs no more, and less is touched anew.
 const STACK: usize = 64 << 10;
 
@@ -84,7 +87,13 @@ impl Race {
                 }
                 shared.one_less();
             }
-            Task::Rcu => rcu(shared),
+            Task::Rcu => {
+                let k = &shared.kernel;
+                rcu(shared, &mut |cpu| {
+                    let k = k.clone();
+                    controlled::spawn(HELPER, move || k.rcu_help(cpu));
+                })
+            }
         }
     }
 
@@ -120,9 +129,15 @@ impl Race {
             teardown(&shared);
         }
         findings.extend(kernel.take_findings().into_iter().map(|e| of_error(&e)));
-        let events = if options.events { self.events::<A>(&kernel) } else { Vec::new() };
-        for f in &mut findings {
-            f.event = events.last().map(|e| e.seq);
+        let mut events = Vec::new();
+        if options.events {
+            let log = kernel.sanitizer().map(|s| s.events()).unwrap_or_default();
+            let tasks = self.task_names();
+            events = events::tell::<A>(&self.scenario, &log, &tasks, &self.ops);
+            for f in &mut findings {
+                f.event = events.last().map(|e| e.seq);
+                f.text.push_str(&events::legend::<A>(&log, &tasks, &f.text));
+            }
         }
         let states = kernel.sanitizer().map(|s| s.take_states()).unwrap_or_default();
         let mut states: Vec<u64> = states.into_iter().collect();
@@ -132,14 +147,10 @@ impl Race {
         RunResult { outcome, findings, events, states, counters }
     }
 
-    fn events<A: Arch>(&self, kernel: &Kernel<A>) -> Vec<crate::target::Event> {
-        let log = kernel.sanitizer().map(|s| s.events()).unwrap_or_default();
-        events::tell::<A>(&self.scenario, &log, &self.task_names(), &self.ops)
-    }
-
-    /// Names of its tasks, by number.
+    /// Names of its tasks, by number; those that come later are [`HELPER`].
     pub(super) fn task_names(&self) -> Vec<String> {
-        let drains = (0..self.scenario.cpus).map(|cpu| format!("drain {cpu}"));
+        let drains = if self.scenario.memory == Memory::Tso { self.scenario.cpus } else { 0 };
+        let drains = (0..drains).map(|cpu| format!("drain {cpu}"));
         self.tasks.iter().map(|t| t.0.to_string()).chain(drains).collect()
     }
 
@@ -149,12 +160,13 @@ impl Race {
     }
 }
 
-/// The grace-period thread: drives grace periods and runs callbacks until everybody else has ended.
-pub(super) fn rcu<A: Arch>(shared: &Shared<A>) {
+/// The grace-period thread: drives grace periods and runs callbacks until everybody else has ended. `help` gets help for
+/// callbacks of several CPUs.
+pub(super) fn rcu<A: Arch>(shared: &Shared<A>, help: &mut dyn FnMut(usize)) {
     let k = &shared.kernel;
     loop {
         let news = k.rcu_news();
-        k.rcu_poll();
+        k.rcu_poll_with(help);
         if shared.left.load(SeqCst) == 0 || k.has_findings() {
             return;
         }

@@ -145,3 +145,94 @@ fn a_prepared_run_is_a_fresh_run() {
         assert!(ends.get(end).is_some_and(|&n| n >= 50), "{end}: {ends:?}");
     }
 }
+
+fn parsed(text: &str) -> Scenario {
+    Scenario::parse("here", &format!("title here\ngeometry s390x-2k ppc64-radix-64k\n{text}")).unwrap()
+}
+
+fn found(text: &str, scheme: &str) -> (RunResult, String) {
+    let scenario = parsed(text);
+    let options = RunOptions::default().with_events();
+    let r = Machine.run(&scenario, scheme, &mut Stay, &options).unwrap();
+    let report = r.findings.first().map(|f| f.text.clone()).unwrap_or_default();
+    (r, report)
+}
+
+/// A report is about one page, whatever else there is: how it came, all that was done with it, and nothing of other pages.
+#[test]
+fn a_report_tells_the_story_of_its_page() {
+    let mut text = "cpus 1\nmm A\n  map seg0:0\n  map seg1:0\n  map seg2..40:0\ncpu 0\n".to_string();
+    text += "  A touch seg20:1\n  A read seg21:1\n  A retract seg0\n  A retract seg1\n";
+    let (_, report) = found(&text, "s390-v1");
+    let has = |what: &str| assert!(report.contains(what), "no {what:?} in\n{report}");
+    ["  table    0x4000, ", "  life     handed out #", " alloc page 0x4000\n", " alloc table 0x4800 "]
+        .iter()
+        .for_each(|w| has(w));
+    [" pte_free_defer 0x4000\n", " of page 0x4000\n", "names    ", " T0 is table 0x4000\n"]
+        .iter()
+        .for_each(|w| has(w));
+    ["T1 is table 0x4800\n", "X is page 0x4000\n", "thread 1 is set-up"].iter().for_each(|w| has(w));
+    let steps = |what: &str| report.lines().filter(|l| l.starts_with("  #") && l.contains(what)).count();
+    assert_eq!(steps(" call_rcu "), 2, "{report}");
+    assert_eq!(steps(" operation "), 2, "the others did nothing there:\n{report}");
+    for other in ["page 0x5000", "table 0x5000", "0x5800", "at 0x6", "events before or between"] {
+        assert!(!report.contains(other), "{other:?} in\n{report}");
+    }
+}
+
+/// Where there is much of it, what a walker loaded goes before what happened to the table.
+#[test]
+fn details_are_left_out_before_steps() {
+    let mut text = "cpus 1\nmm A\n  map seg0:0\n  map seg1:0\ncpu 0\n".to_string();
+    text += &"  A touch seg0:1..30\n  A madvise seg0\n".repeat(5);
+    text += "  A retract seg0\n  A retract seg1\n";
+    let (_, report) = found(&text, "s390-v1");
+    for what in [" alloc page 0x4000\n", " alloc table 0x4000 ", " hook 0x4000 ", " events before or between"]
+    {
+        assert!(report.contains(what), "no {what:?} in\n{report}");
+    }
+    assert!(report.lines().filter(|l| l.starts_with("  #")).count() == 80, "{report}");
+}
+
+/// What a scheme or a list finds by itself has its story too.
+#[test]
+fn every_finding_has_evidence() {
+    let text = "cpus 1\nmm A\n  map seg0:0\ncpu 0\n  A retract seg0\n";
+    let (r, report) = found(text, "ppc-66");
+    assert_eq!(r.findings[0].rule, 25, "{report}");
+    for what in ["freed with Active set", "  life     ", " pte_free_defer 0x", " pte_frag_destroy: count of "]
+    {
+        assert!(report.contains(what), "no {what:?} in\n{report}");
+    }
+    let heads: Vec<_> = r.events.iter().filter(|e| e.cpu.is_none()).map(|e| e.task.as_str()).collect();
+    assert!(heads.contains(&"set-up and teardown") && !heads.contains(&"cpu 0"), "{heads:?}");
+}
+
+/// Callbacks of two CPUs whose grace period ends at the same time run in either order, and beside each other.
+#[test]
+fn callbacks_of_several_cpus_are_not_ordered() {
+    let text = "cpus 2\nmm A\n  map seg0:0\n  map seg1:0\ncpu 0\n  A retract seg0\ncpu 1\n  A retract seg1\n";
+    let scenario = parsed(text);
+    let options = RunOptions::default().with_events();
+    let mut runner = Machine.prepare(&scenario, "s390-67", &options).unwrap();
+    let mut seen: BTreeMap<Vec<&str>, u32> = BTreeMap::new();
+    for seed in 0..400 {
+        let r = runner.run(&mut Random::new(seed)).unwrap();
+        assert!(r.findings.is_empty(), "{:?}", r.findings);
+        // Those of one grace period.
+        let ends = r.events.split(|e| e.label == "gp.end");
+        let part = ends.map(|p| p.iter().filter(|e| e.label == "callback").collect::<Vec<_>>());
+        for p in part.filter(|p| p.len() == 2) {
+            let queued = |head: &str| {
+                let of = r.events.iter().find(|e| e.label == "call_rcu" && e.text.ends_with(head));
+                if of.unwrap().cpu == Some(0) { "0" } else { "1" }
+            };
+            let order = p.iter().map(|e| queued(e.text.trim_start_matches("callback")));
+            let apart = if p[0].task == p[1].task { "one after the other" } else { "by two" };
+            *seen.entry(order.chain([apart]).collect()).or_default() += 1;
+        }
+    }
+    for order in [["0", "1", "by two"], ["1", "0", "by two"], ["0", "1", "one after the other"]] {
+        assert!(seen.contains_key(&order[..]), "{seen:?}");
+    }
+}

@@ -13,9 +13,10 @@ pub use catalogue::{CATALOGUE, Row, Scheme, Status, table};
 
 use crate::arch::Arch;
 use crate::buddy::Gfp;
-use crate::error::{Errno, MmError, Result, broken};
+use crate::error::{Errno, MmError, Result, broken_at};
 use crate::gather::TableBatch;
 use crate::kernel::Kernel;
+use crate::layout;
 use crate::lockword;
 use crate::mm::Mm;
 use crate::page::{FrameKind, flag, word};
@@ -90,7 +91,7 @@ pub trait Frag<A: Arch>: Copied<A> + Send + Sync {
     #[cfg(test)]
     fn lock<'a>(&'a self, k: &'a Kernel<A>, mm: Kva) -> Result<&'a std::sync::atomic::AtomicU64> {
         let _ = (k, mm);
-        broken(0, "the scheme has no lists")
+        crate::error::broken(0, "the scheme has no lists")
     }
     /// An RCU callback that the scheme queued as number `which`, given its head.
     fn callback(&self, k: &Kernel<A>, which: u8, head: Kva) -> Result<()>;
@@ -180,16 +181,22 @@ impl<A: Arch> Kernel<A> {
             s.lock_gone(page, self.page_size())?;
         }
         lockword::destroy(self.kmem.pages.word(page, word::PTL)?, "ptl")
+            .map_err(|e| e.at(layout::record(page)))
     }
 
     /// Frees a page of PTE tables after its destructor. If somebody took a speculative reference, he frees it.
     pub(crate) fn table_page_free(&self, page: Pfn) -> Result<()> {
         let pages = &self.kmem.pages;
         if pages.kind(page)? != FrameKind::PteTables {
-            return broken(13, format!("{page:?} is freed as a page of PTE tables: {:?}", pages.kind(page)?));
+            return broken_at(
+                13,
+                layout::record(page),
+                format!("{page:?} is freed as a page of PTE tables: {:?}", pages.kind(page)?),
+            );
         }
         if pages.flags(page)? & flag::ACTIVE != 0 {
-            return broken(25, format!("page {:#x} of PTE tables is freed with Active set", page.paddr().0));
+            let found = format!("page {:#x} of PTE tables is freed with Active set", page.paddr().0);
+            return broken_at(25, layout::record(page), found);
         }
         pages.clear_flag(page, flag::TABLE)?;
         self.stats.table_bytes.sub(self.page_size());

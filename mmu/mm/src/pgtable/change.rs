@@ -1,8 +1,9 @@
 //! Changing entries that are there: protection, and moving them elsewhere.
 
 use crate::arch::{Arch, How, PteFormat};
-use crate::error::{Result, broken};
+use crate::error::{Result, broken_at};
 use crate::kernel::Kernel;
+use crate::layout;
 use crate::lockword;
 use crate::mm::Mm;
 use crate::page::word;
@@ -60,14 +61,18 @@ impl<A: Arch> Kernel<A> {
     fn move_ptes(&self, mm: &Mm<A>, from: (Paddr, u64), to: (Paddr, u64), n: u64) -> Result<()> {
         let Some(mut src) = self.pte_map_lock(from.0, Vaddr(from.1))? else { return Ok(()) };
         let Some(table) = self.pte_table(to.0)? else {
-            return broken(16, format!("the page table at {:?} vanished under mmap_lock", to.0));
+            return broken_at(
+                16,
+                layout::direct(to.0),
+                format!("the page table at {:?} vanished under mmap_lock", to.0),
+            );
         };
         // Tables of the same page have the same lock.
         let page = self.kmem.pages.at(table)?;
         let nested = !src.shares_lock(page);
         let ptl = self.kmem.pages.word(page, word::PTL)?;
         if nested {
-            lockword::lock(ptl, "ptl nested")?;
+            lockword::lock(ptl, "ptl nested").map_err(|e| e.at(layout::record(page)))?;
         }
         let mut dst = table.offset(pte_level::<A>().offset(Vaddr(to.1)));
         let r = (|| {

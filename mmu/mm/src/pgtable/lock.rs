@@ -4,6 +4,7 @@ use crate::arch::{Arch, PteFormat};
 use crate::error::Result;
 use crate::hold::{Held, Since};
 use crate::kernel::Kernel;
+use crate::layout;
 use crate::lockword;
 use crate::mutant::Step;
 use crate::page::word;
@@ -47,7 +48,7 @@ impl<A: Arch> Drop for PteLock<'_, A> {
     fn drop(&mut self) {
         let r = self.k.kmem.pages.word(self.page, word::PTL).and_then(|w| lockword::unlock(w, "ptl"));
         if let Err(e) = r {
-            self.k.report(e);
+            self.k.report(e.at(layout::record(self.page)));
         }
     }
 }
@@ -62,7 +63,8 @@ impl<A: Arch> Kernel<A> {
             rcu.hold(table);
             rcu.reclass(Class::W5);
             let page = self.kmem.pages.at(table)?;
-            lockword::lock(self.kmem.pages.word(page, word::PTL)?, "ptl")?;
+            lockword::lock(self.kmem.pages.word(page, word::PTL)?, "ptl")
+                .map_err(|e| e.at(layout::record(page)))?;
             let pte = table.offset(pte_level::<A>().offset(va));
             let locked = PteLock { k: self, pte, page, rcu, _since: self.holds.begin(Held::Ptl) };
             if !self.takes(Step::MapLockRecheck) || self.pte_table(pmd)? == Some(table) {

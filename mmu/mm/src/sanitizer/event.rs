@@ -1,5 +1,6 @@
 //! What happens to page tables, as the sanitizer logs it: the material of reports and of CPU columns.
 
+use crate::layout;
 use racewalk_ram::{Kva, Paddr, Pfn, Vaddr};
 use racewalk_sched::NO_CPU;
 use std::fmt;
@@ -97,7 +98,8 @@ pub enum What {
         /// By what.
         by: &'static str,
     },
-    /// The counter of a page of fragments changed (hosted-mm B.4).
+    /// The counter of a page of fragments changed (hosted-mm B.4); or, by `get_page`, `put_page` and `set_page_count`, the
+    /// references to a page of tables.
     Count {
         /// The page.
         page: Pfn,
@@ -216,6 +218,19 @@ impl What {
     }
 }
 
+/// A list node or an `rcu_head`, told by the page in whose record it is.
+struct Node(Kva);
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0.0)?;
+        match layout::about(self.0) {
+            Some(at) if at.0 != self.0.0 => write!(f, " of page {:#x}", at.0),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let range = |va: &Option<Vaddr>| va.map_or("all".to_string(), |v| format!("{:#x}", v.0));
@@ -242,8 +257,8 @@ impl fmt::Display for What {
             What::Count { page, old, new, by } => {
                 write!(f, "{by}: count of {:#x} {old:#x} to {new:#x}", page.paddr().0)
             }
-            What::CallRcu(h) => write!(f, "call_rcu {:#x}", h.0),
-            What::Callback(h) => write!(f, "callback {:#x}", h.0),
+            What::CallRcu(h) => write!(f, "call_rcu {}", Node(*h)),
+            What::Callback(h) => write!(f, "callback {}", Node(*h)),
             What::GpStart => f.write_str("grace period begins"),
             What::GpEnd => f.write_str("grace period ends"),
             What::Flush { va, .. } => write!(f, "flush {}", range(va)),
@@ -259,13 +274,31 @@ impl fmt::Display for What {
             }
             What::Store { entry, value } => write!(f, "store {value:#x} at {:#x}", entry.0),
             What::Drained { entry, value } => write!(f, "all see {value:#x} at {:#x}", entry.0),
-            What::Listed(n) => write!(f, "list_add {:#x}", n.0),
-            What::Unlisted(n) => write!(f, "list_del {:#x}", n.0),
+            What::Listed(n) => write!(f, "list_add {}", Node(*n)),
+            What::Unlisted(n) => write!(f, "list_del {}", Node(*n)),
             What::Enter(c) => write!(f, "{c} begins"),
             What::Leave(c) => write!(f, "{c} ends"),
             What::LockGone(p) => write!(f, "destroy ptlock of {:#x}", p.paddr().0),
             What::Op(n) => write!(f, "operation {n}"),
             What::OpDone(n) => write!(f, "operation {n} done"),
+        }
+    }
+}
+
+/// Who does something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Actor {
+    /// A task of a controlled run, by its number.
+    Task(u32),
+    /// A thread outside of one, counted from 1 in the order in which they came.
+    Thread(u32),
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Actor::Task(n) => write!(f, "task {n}"),
+            Actor::Thread(n) => write!(f, "thread {n}"),
         }
     }
 }
@@ -277,8 +310,8 @@ pub struct Event {
     pub seq: u64,
     /// The CPU, or [`NO_CPU`].
     pub cpu: u32,
-    /// The task: its number in a controlled run, its thread in a free one.
-    pub task: u64,
+    /// Who.
+    pub task: Actor,
     /// What.
     pub what: What,
 }
@@ -286,10 +319,11 @@ pub struct Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "#{:<4} ", self.seq)?;
-        match self.cpu {
-            NO_CPU => write!(f, "task {:<3} ", self.task)?,
-            cpu => write!(f, "cpu {cpu:<4} ")?,
-        }
+        let who = match self.cpu {
+            NO_CPU => self.task.to_string(),
+            cpu => format!("cpu {cpu}"),
+        };
+        write!(f, "{who:<9} ")?;
         self.what.fmt(f)
     }
 }

@@ -10,7 +10,7 @@ mod event;
 mod report;
 mod state;
 
-pub use event::{Class, Event, Give, What};
+pub use event::{Actor, Class, Event, Give, What};
 pub use report::{INVARIANTS, Report, invariant};
 pub(crate) use state::Format;
 pub use state::Usage;

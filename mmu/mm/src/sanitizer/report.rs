@@ -44,14 +44,16 @@ pub struct Report {
     pub rule: u8,
     /// What was found, in a sentence.
     pub found: String,
-    /// The table that it is about: address, bytes, name of its level, generation, space.
+    /// The table that it is about: address, name of its level, bytes, first address that it translates, generation.
     pub table: Option<String>,
+    /// When it was handed out, hooked, unhooked, flushed and given back, as positions in the history.
+    pub life: Option<String>,
     /// Walkers and readers that hold the table.
     pub holders: Vec<String>,
     /// The events of the table, its page and whoever holds it, oldest first.
     pub history: Vec<Event>,
-    /// Events that were dropped before the oldest of the log.
-    pub dropped: u64,
+    /// Events that are not among them: of the story, and older than the log.
+    pub left_out: u64,
 }
 
 impl fmt::Display for Report {
@@ -60,11 +62,14 @@ impl fmt::Display for Report {
         if let Some(t) = &self.table {
             writeln!(f, "  table    {t}")?;
         }
+        if let Some(l) = &self.life {
+            writeln!(f, "  life     {l}")?;
+        }
         for h in &self.holders {
             writeln!(f, "  held by  {h}")?;
         }
-        if self.dropped != 0 {
-            writeln!(f, "  ({} earlier events were dropped)", self.dropped)?;
+        if self.left_out != 0 {
+            writeln!(f, "  ({} events before or between these are left out)", self.left_out)?;
         }
         for e in &self.history {
             writeln!(f, "  {e}")?;

@@ -2,15 +2,16 @@
 //! between them (hosted-mm D).
 
 mod rcu;
+mod story;
 mod tables;
 mod walks;
 
 use super::deposits::Counts;
-use super::event::{Class, Event, Give, What};
+use super::event::{Actor, Class, Event, Give, What};
 use super::report::Report;
 use crate::sorted::Sorted;
 use racewalk_ram::{Kva, Paddr, Vaddr};
-use racewalk_sched::{controlled, this_cpu};
+use racewalk_sched::{NO_CPU, controlled, this_cpu};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::thread::ThreadId;
 
@@ -29,6 +30,8 @@ pub(crate) struct Format {
     pub(crate) clear: fn(usize, u64) -> bool,
     /// What a level's tables are called.
     pub(crate) level_name: fn(usize) -> &'static str,
+    /// Bytes of a page.
+    pub(crate) page: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,8 +51,12 @@ pub(super) struct Table {
     mm: Kva,
     generation: u64,
     pub(super) life: Life,
+    /// Position at which it was handed out.
+    handed_out: u64,
     /// Where it hangs or hung, and the first address it translates.
     pub(super) hook: Option<(Paddr, Vaddr)>,
+    /// Position at which it was hooked there.
+    hooked: u64,
     /// Position at which its entry was seen empty by all; [`WAITS`]: not yet.
     unhooked: u64,
     /// A covering invalidation that began after the unhook is complete.
@@ -62,7 +69,7 @@ struct Walk {
     id: u64,
     class: Class,
     cpu: u32,
-    task: u64,
+    task: Actor,
     began: u64,
     /// Tables that a pointer was loaded to, with the generation they had then.
     holds: Vec<(Paddr, u64)>,
@@ -70,7 +77,11 @@ struct Walk {
 
 impl Walk {
     fn name(&self) -> String {
-        format!("{} of cpu {} (task {}), since #{}", self.class, self.cpu as i32, self.task, self.began)
+        let on = match self.cpu {
+            NO_CPU => String::new(),
+            cpu => format!("cpu {cpu}, "),
+        };
+        format!("{} of {on}{}, since #{}", self.class, self.task, self.began)
     }
 }
 
@@ -244,17 +255,18 @@ impl State {
         self.seq
     }
 
-    /// The number of the task that runs; in a free run that of the thread, counted from 1.
-    fn task(&mut self) -> u64 {
+    /// Who runs.
+    fn task(&mut self) -> Actor {
         if let Some(t) = controlled::current() {
-            return u64::from(t);
+            return Actor::Task(t);
         }
         let me = std::thread::current().id();
         let known = self.threads.iter().position(|t| *t == me);
-        1 + known.unwrap_or_else(|| {
+        let n = known.unwrap_or_else(|| {
             self.threads.push(me);
             self.threads.len() - 1
-        }) as u64
+        });
+        Actor::Thread(1 + n as u32)
     }
 
     /// One part of the state has a new value.
@@ -293,65 +305,8 @@ impl State {
 
     fn describe(&self, at: Paddr, t: &Table) -> String {
         let name = (self.format.level_name)(t.level);
-        let life = match t.life {
-            Life::Fresh => "never hooked",
-            Life::Hooked => "hooked",
-            Life::Detached => "unhooked",
-            Life::Deposited => "deposited",
-            Life::Given(Give::Now) => "given back by pte_free",
-            Life::Given(Give::Gather) => "given to tlb_remove_table",
-            Life::Given(Give::Defer) => "given to pte_free_defer",
-        };
         let va = t.hook.map_or(String::new(), |(_, va)| format!(" for {:#x}", va.0));
-        format!(
-            "{:#x}, {name}, {} bytes{va}, generation {}, {life}{}",
-            at.0,
-            t.bytes,
-            t.generation,
-            if t.flushed { ", flushed" } else { "" }
-        )
-    }
-
-    /// A report about a table (or an address), its holders and their story.
-    pub(crate) fn report(&self, rule: u8, found: String, about: Option<Paddr>) -> Box<Report> {
-        let table = about.and_then(|at| self.covering(at));
-        let holders: Vec<&Walk> = match (about, table) {
-            (_, Some((at, _))) => self.walks.iter().filter(|w| w.holds.iter().any(|h| h.0 == at)).collect(),
-            _ => Vec::new(),
-        };
-        let tasks: Vec<u64> = holders.iter().map(|w| w.task).collect();
-        let at = table.map(|t| t.0).or(about);
-        let page = at.map(|a| a.0 >> 12);
-        let matters = |e: &&Event| {
-            let about_it = match (e.what.table(), e.what.page(), at) {
-                (Some(t), _, Some(at)) => t == at || t.0 >> 12 == at.0 >> 12,
-                (_, Some(p), _) => page.is_none_or(|g| g & !0xf <= p.0 && p.0 <= g),
-                _ => false,
-            };
-            about_it
-                || match e.what {
-                    What::Load { entry, .. } | What::Store { entry, .. } => {
-                        at.is_some_and(|a| a.0 >> 12 == entry.0 >> 12)
-                    }
-                    What::Enter(_) | What::Leave(_) => tasks.contains(&e.task),
-                    What::Hook { .. } | What::Unhook { .. } | What::Alloc { .. } | What::Given { .. } => {
-                        at.is_none()
-                    }
-                    What::Holds { .. } | What::Gone { .. } => false,
-                    _ => true,
-                }
-        };
-        let history: Vec<Event> = self.log.iter().filter(matters).copied().collect();
-        // The last ones matter most.
-        let skip = history.len().saturating_sub(80);
-        Box::new(Report {
-            rule,
-            found,
-            table: table.map(|(at, t)| self.describe(at, t)),
-            holders: holders.iter().map(|w| w.name()).collect(),
-            history: history[skip..].to_vec(),
-            dropped: self.dropped + skip as u64,
-        })
+        format!("{:#x}, {name}, {} bytes{va}, generation {}", at.0, t.bytes, t.generation)
     }
 
     pub(super) fn bad<T>(&self, rule: u8, found: String, about: Paddr) -> Result<T, Box<Report>> {

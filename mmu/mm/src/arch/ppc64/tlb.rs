@@ -29,8 +29,11 @@ impl<const SHIFT: u32> Kernel<Radix<SHIFT>> {
     /// One broadcast and everything that makes it complete.
     fn broadcast(&self, va: Option<Vaddr>, o: Operands) -> Result<()> {
         point("tlbie");
-        let effect = tlbie(&Context::default(), o)
-            .map_err(|r| MmError::Broken { rule: 0, text: format!("tlbie {o:?} is refused: {r:?}") })?;
+        let effect = tlbie(&Context::default(), o).map_err(|r| MmError::Broken {
+            rule: 0,
+            text: format!("tlbie {o:?} is refused: {r:?}"),
+            about: None,
+        })?;
         let mut sent = Broadcasts::new();
         sent.tlbie(&self.cpus, va, &effect);
         sent.eieio();

@@ -3,8 +3,9 @@
 use super::{S390x, table_type};
 use crate::arch::{Arch, PteFormat};
 use crate::context::{attach_mask, clear_cpu, cpu_mask, only_me, set_cpu};
-use crate::error::{Result, broken};
+use crate::error::{Result, broken_at};
 use crate::kernel::{Kernel, Unhook};
+use crate::layout;
 use crate::lockword;
 use crate::mm::{Mm, mmw};
 use racewalk_ram::{Kva, Paddr, Vaddr};
@@ -49,10 +50,8 @@ impl Kernel<S390x> {
         point("pte.store");
         let old = Pte(self.load_u64(pte)?);
         if !old.invalid() && (old.0 ^ new) & !Pte::SOFTWARE != 0 {
-            return broken(
-                18,
-                format!("a plain store turns valid entry {:#x} at {pte:?} into {new:#x}", old.0),
-            );
+            let found = format!("a plain store turns valid entry {:#x} at {pte:?} into {new:#x}", old.0);
+            return broken_at(18, layout::direct(pte), found);
         }
         self.store_u64(pte, new)
     }

@@ -13,6 +13,7 @@ use crate::mm::Mm;
 use crate::mutant::Step;
 use crate::page::{Pages, flag, word};
 use crate::rcu::RcuFunc;
+use crate::sanitizer::What;
 use racewalk_ram::{Kva, Paddr, Pfn};
 use racewalk_sched::{observe, point};
 use std::sync::atomic::Ordering::SeqCst;
@@ -59,8 +60,19 @@ fn begin<A: Arch>(k: &Kernel<A>, page: Pfn, n: u64) -> Result<()> {
 /// `set_page_count`: whatever references somebody else took are gone.
 fn begin_in_refcount<A: Arch>(k: &Kernel<A>, page: Pfn, n: u64) -> Result<()> {
     point("page.set_count");
-    let counts = k.kmem.pages.word(page, word::COUNTS)?;
-    let _ = counts.fetch_update(SeqCst, SeqCst, |v| Some(v & !0xff_ffff | n));
+    let old =
+        k.kmem.pages.word(page, word::COUNTS)?.fetch_update(SeqCst, SeqCst, |v| Some(v & !0xff_ffff | n));
+    let old = old.unwrap_or_else(|v| v) & 0xff_ffff;
+    if let Some(s) = k.sanitizer() {
+        s.state().note(What::Count { page, old, new: n, by: "set_page_count" });
+    }
+    // The page is fresh: all references but the allocation's are somebody else's, who will drop them.
+    if old != 1 {
+        let page_at = page.paddr().0;
+        let found =
+            format!("set_page_count overwrites references to {page_at:#x} that others hold: {}", old - 1);
+        return k.broken_about(7, found, page.paddr());
+    }
     Ok(())
 }
 
@@ -92,7 +104,9 @@ impl Counter {
                 }
                 return Ok(true);
             }
-            if k.kmem.pages.put_testzero(page)? {
+            let last = k.kmem.pages.put_testzero(page)?;
+            k.note_references(page, -1, by)?;
+            if last {
                 return k.broken_about(
                     7,
                     format!("{by}: the last reference to {page:?} is gone"),

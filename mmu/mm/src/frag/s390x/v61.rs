@@ -3,7 +3,7 @@
 
 use super::halves::*;
 use crate::arch::S390x;
-use crate::error::{Result, broken};
+use crate::error::{Result, broken_at};
 use crate::frag::Frag;
 use crate::gather::TableBatch;
 use crate::mm::Mm;
@@ -96,7 +96,7 @@ impl V61 {
     fn release(&self, k: &K, page: Pfn) -> Result<()> {
         // The check of S390-pre would have caught its own flaw.
         if self.0 != Variant::Pre && !k.kmem.list_empty(Pages::lru(page))? {
-            return broken(14, format!("{page:?} is freed while it is on a list"));
+            return broken_at(14, Pages::lru(page), format!("{page:?} is freed while it is on a list"));
         }
         release(k, page)
     }

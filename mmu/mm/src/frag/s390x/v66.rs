@@ -5,7 +5,7 @@
 use super::halves::*;
 use super::v61::{LEGAL, finish_byte, retired, reuse};
 use crate::arch::S390x;
-use crate::error::{Result, broken};
+use crate::error::{Result, broken_at};
 use crate::frag::Frag;
 use crate::gather::TableBatch;
 use crate::mm::Mm;
@@ -45,7 +45,7 @@ impl V66 {
             return Ok(());
         }
         if !k.kmem.list_empty(Pages::lru(page))? {
-            return broken(14, format!("{page:?} is freed while it is on a list"));
+            return broken_at(14, Pages::lru(page), format!("{page:?} is freed while it is on a list"));
         }
         if take_active(k, page)? && k.takes(Step::ActiveGrace) {
             k.call_rcu(Pages::lru(page), RcuFunc::Scheme(0))

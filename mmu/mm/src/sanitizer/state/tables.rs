@@ -16,14 +16,16 @@ impl State {
         }
         let generation = self.generations.get(table.0).copied().unwrap_or(0) + 1;
         self.generations.insert(table.0, generation);
-        self.note(What::Alloc { table, generation });
+        let handed_out = self.note(What::Alloc { table, generation });
         let t = Table {
             bytes,
             level,
             mm,
             generation,
             life: Life::Fresh,
+            handed_out,
             hook: None,
+            hooked: 0,
             unhooked: 0,
             flushed: false,
             given: 0,
@@ -60,7 +62,8 @@ impl State {
         let t = self.table(table, "hooking")?;
         (t.life, t.hook, t.flushed) = (Life::Hooked, Some((entry, va)), false);
         let level = self.table(table, "hooking")?.level - 1;
-        self.note(What::Hook { table, entry, level, va });
+        let seq = self.note(What::Hook { table, entry, level, va });
+        self.table(table, "hooking")?.hooked = seq;
         self.table_code(table.0);
         Ok(())
     }
@@ -249,7 +252,11 @@ impl State {
 
     /// Tables that were handed out and did not come to an end.
     pub(crate) fn remaining(&self) -> Vec<String> {
-        self.tables.iter().filter(|(_, t)| t.mm != Kva(0)).map(|(a, t)| self.describe(Paddr(*a), t)).collect()
+        self.tables
+            .iter()
+            .filter(|(_, t)| t.mm != Kva(0))
+            .map(|(a, t)| format!("{}: {}", self.describe(Paddr(*a), t), self.life(t)))
+            .collect()
     }
 }
 

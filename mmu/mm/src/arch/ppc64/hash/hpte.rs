@@ -195,8 +195,11 @@ impl<const SHIFT: u32> Kernel<Hpt<SHIFT>> {
         for (rb, va) in operands {
             point("tlbie");
             let o = Operands { rb, ..Operands::default() };
-            let effect = tlbie(&context, o)
-                .map_err(|r| MmError::Broken { rule: 0, text: format!("tlbie {o:?} is refused: {r:?}") })?;
+            let effect = tlbie(&context, o).map_err(|r| MmError::Broken {
+                rule: 0,
+                text: format!("tlbie {o:?} is refused: {r:?}"),
+                about: None,
+            })?;
             sent.tlbie(&self.cpus, va, &effect);
         }
         sent.eieio();
