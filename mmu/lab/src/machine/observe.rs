@@ -90,10 +90,7 @@ impl Machine {
         let mut policy = Replay::new(finding.schedule.clone(), RoundRobin::default());
         let scenario = &finding.scenario;
         let seen = on_geometry!(geometry, observe(scenario, variant, &options, &mut policy, listener))?;
-        if policy.diverged != 0 || seen.result.outcome.schedule != finding.schedule {
-            let schedule = finding.schedule.clone();
-            return Err(LabError::Diverged { schedule, diverged: policy.diverged });
-        }
+        crate::target::fits(policy.diverged, &finding.schedule, &seen.result.outcome.schedule)?;
         Ok(seen)
     }
 }
