@@ -324,6 +324,46 @@ fn forbidding_what_nothing_checks_is_a_warning() {
     );
 }
 
+/// A shard of the matrix is a part of its cells, and what has no seeds has no shards.
+#[test]
+fn shards_of_the_matrix_are_its_cells() {
+    let cells = |shard: &str| -> Vec<String> {
+        let args = [
+            "race",
+            "--all",
+            "--schedules",
+            "20",
+            "--seeds",
+            "1",
+            "--scheme",
+            "s390-66,ppc-66",
+            "--shard",
+            shard,
+        ];
+        let r = racewalk_with(&args);
+        // So few schedules find little of what is expected.
+        r.check(matches!(r.status, Some(0 | 3)), "a matrix");
+        let text = r.text();
+        let rows = text.lines().filter(|l| l.contains("s390x-2k") || l.contains("ppc64-"));
+        rows.map(|l| l.split_whitespace().take(3).collect::<Vec<_>>().join(" ")).collect()
+    };
+    let (all, mut parts) = (cells("0/1"), cells("0/3"));
+    assert!(parts.len() >= all.len() / 3 && parts.len() <= all.len() / 3 + 1, "{parts:?}");
+    parts.extend(cells("1/3"));
+    parts.extend(cells("2/3"));
+    let sorted = |mut v: Vec<String>| {
+        v.sort();
+        v
+    };
+    assert_eq!(sorted(parts), sorted(all));
+    for policy in ["dfs:1", "replay:rw1-b1"] {
+        let r =
+            racewalk_with(&["race", "f-04", "--scheme", "s390-pre", "--policy", policy, "--shard", "0/2"]);
+        let r = r.expect(2);
+        r.check(r.stderr.contains("it has no seeds; wanted no --shard"), "why");
+    }
+}
+
 /// Two shards together find what the whole does.
 #[test]
 fn shards_equal_the_whole() {

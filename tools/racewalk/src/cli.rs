@@ -380,7 +380,8 @@ pub struct Race {
     /// The first seed; each schedule has one of its own.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Only a part of the seeds: those that leave I when divided by N, from 0/N to (N-1)/N.
+    /// Only a part of the seeds (of the cells with --all, of the mutants with --mutants): those that leave I when divided by N,
+    /// from 0/N to (N-1)/N.
     #[arg(long, default_value = "0/1", value_name = "I/N", value_parser = |s: &str| s.parse::<Shard>().map_err(|e| e.to_string()))]
     pub shard: Shard,
     /// Host threads, no more than schedules; 0: as many as there are CPUs.

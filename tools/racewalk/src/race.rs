@@ -245,6 +245,9 @@ fn one(
     let scheme = &*variant.to_string();
     let mut out = format!("{} under {scheme} on {} (flaw: {flaw})\n", scenario.name, geometry.word());
     let mut fits = true;
+    if args.shard.is_part() && matches!(args.policy, PolicySpec::Dfs(_) | PolicySpec::Replay(_)) {
+        return Err(usage(format!("race --policy {}: it has no seeds; wanted no --shard", args.policy)));
+    }
     let first = if let PolicySpec::Dfs(n) = args.policy {
         dfs(args, scenario, scheme, &options, n, &mut out)?
     } else if let PolicySpec::Replay(s) = &args.policy {

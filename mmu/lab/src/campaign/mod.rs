@@ -38,6 +38,16 @@ impl Shard {
     /// All seeds.
     pub const WHOLE: Shard = Shard { index: 0, of: 1 };
 
+    /// Whether it is not the whole.
+    pub fn is_part(self) -> bool {
+        self != Shard::WHOLE
+    }
+
+    /// Whether number `n` is in it.
+    pub fn has(self, n: u64) -> bool {
+        n % self.of == self.index
+    }
+
     /// Its first seed, if it has one.
     fn first(self, range: &Range<u64>) -> Option<u64> {
         let behind = range.start % self.of;
