@@ -372,6 +372,48 @@ fn a_recording_that_cannot_be_written_does_not_break_the_run() {
     assert!(!nothing.exists());
 }
 
+/// Whatever is wrong with the program, what was where the recording is to be stays; the program itself is refused as that place.
+/// Seen to fail with the file created first and removed when the program did not start.
+#[test]
+fn what_was_there_stays_if_nothing_is_recorded() {
+    let dir = paths::scratch("recording-keeps");
+    let (old, link, program, no_elf) =
+        (dir.join("old"), dir.join("link"), dir.join("program"), dir.join("no-elf"));
+    std::fs::write(&old, "what was there").expect("a file");
+    std::fs::write(&no_elf, "#!/bin/false\n").expect("a file");
+    std::fs::copy(guest("hello"), &program).expect("a program");
+    std::os::unix::fs::symlink(&old, &link).expect("a link");
+    let (hello, pipe) = (guest("hello"), dir.join("pipe"));
+    for out in [&old, &link] {
+        trace(&["-o", text(out), text(&no_elf)]).expect(126);
+        trace(&["--mem", "1M", "-o", text(out), text(&hello)]).expect(125);
+        assert_eq!(std::fs::read(&old).expect("it stays"), b"what was there");
+        assert!(link.is_symlink());
+    }
+    trace(&["-o", text(&dir.join("new")), text(&no_elf)]).expect(126);
+    run(Command::new("mkfifo").arg(&pipe), DEADLINE).expect(0);
+    let mut reader = Command::new("cat").arg(&pipe).stdout(Stdio::null()).spawn().expect("cat");
+    trace(&["-o", text(&pipe), text(&no_elf)]).expect(126);
+    reader.wait().expect("it ends");
+    let twin = dir.join("twin");
+    std::fs::hard_link(&program, &twin).expect("another name");
+    for verb in [&["trace", "-o"][..], &["run", "--stats", "-o"]] {
+        let r = run(Command::new(racewalk()).args(verb).arg(&twin).arg(&program), DEADLINE).expect(2);
+        r.check(r.stderr.contains("is the program that is to run"), "the reason");
+    }
+    assert_eq!(std::fs::read(&program).expect("a program"), std::fs::read(&hello).expect("a program"));
+    let mut names: Vec<_> =
+        std::fs::read_dir(&dir).expect("a directory").map(|e| e.expect("a name").file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["link", "no-elf", "old", "pipe", "program", "twin"]);
+    // A recording takes the name from what had it: who reads that goes on.
+    let before = std::fs::File::open(&old).expect("a file");
+    trace(&["-o", text(&link), text(&hello)]).expect(7);
+    assert!(link.is_symlink());
+    trace(&["check", text(&old)]).expect(0);
+    assert_eq!(std::io::read_to_string(before).expect("a file"), "what was there");
+}
+
 /// A file of every version of the format is read for ever.
 #[test]
 fn files_of_every_version_are_read() {

@@ -3,7 +3,7 @@
 use crate::cli::{Trace, WhenFull};
 use crate::exit;
 use crate::progress::{Progress, size};
-use crate::recorded::{counts, ended, engine, limits, memory, observer, schedule};
+use crate::recorded::{Quiet, counts, ended, engine, limits, memory, observer, schedule};
 use crate::run;
 use crate::talk::{Calls, Output};
 use crate::tape::{Tape, Until};
@@ -14,7 +14,7 @@ use racewalk_linux::system::{Options, System};
 use racewalk_sched::controlled::{self, Turns};
 use racewalk_trace::meta::{EndNote, GuestMeta, MachineMeta, Meta, REVISION, Replayable};
 use racewalk_trace::recorder::{self, Recorder};
-use racewalk_trace::{FileOutput, Writer};
+use racewalk_trace::{FileOutput, Place, Writer, same_file};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -72,9 +72,19 @@ pub fn record(t: &Trace, path: &Path) -> anyhow::Result<u8> {
             Ok(_) => return Err(e),
         },
     };
+    let what = || format!("record to {}", path.display());
+    if same_file(path, &o.program) {
+        return Ok(run::refuse_output(path));
+    }
+    let place = Place::open(path).with_context(what)?;
+    if place.is_there()
+        && let Err(e) = System::start(&o, Arc::new(Quiet))
+    {
+        return run::refuse(e);
+    }
     let written = Arc::new(AtomicU64::new(0));
-    let writer = Writer::create(path, &meta, t.embed.then_some(&image[..]))
-        .context(format!("record to {}", path.display()))?
+    let writer = Writer::begin(&place, &meta, t.embed.then_some(&image[..]))
+        .with_context(what)?
         .telling(written.clone());
     let when_full = match t.when_full {
         WhenFull::Wait => recorder::WhenFull::Wait,
@@ -94,10 +104,10 @@ pub fn record(t: &Trace, path: &Path) -> anyhow::Result<u8> {
         Err(e) => {
             recorder.finish();
             let _ = drain.wait();
-            let _ = std::fs::remove_file(path);
             return run::refuse(e);
         }
     };
+    place.keep().with_context(what)?;
     let (halt, free, turns) = (stop.clone(), sys.clone(), t.replayable);
     let interrupted = run::on_interrupt(move || match turns {
         true => halt.store(true, Ordering::SeqCst),

@@ -8,6 +8,7 @@ use anyhow::Context;
 use racewalk_linux::signal;
 use racewalk_linux::system::{Ending, Options, StartError, System};
 use racewalk_mm::MmError;
+use racewalk_trace::same_file;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,6 +77,15 @@ pub fn refuse(e: StartError) -> anyhow::Result<u8> {
     Ok(code)
 }
 
+/// Says that `-o` names the program itself; gives the exit status.
+pub fn refuse_output(path: &Path) -> u8 {
+    eprintln!(
+        "error: -o {} is the program that is to run, and would be written over\nhint: give -o another name",
+        path.display()
+    );
+    exit::USAGE
+}
+
 /// Runs a program; returns racewalk's exit status.
 pub fn run(m: &Machine, program: &[OsString], walks: bool) -> anyhow::Result<u8> {
     if let Some(filter) = &m.log {
@@ -83,9 +93,12 @@ pub fn run(m: &Machine, program: &[OsString], walks: bool) -> anyhow::Result<u8>
             .with_context(|| format!("read --log {filter:?}"))?;
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     }
+    let o = options(m, program);
+    if let Some(path) = m.output.as_deref().filter(|p| same_file(p, &o.program)) {
+        return Ok(refuse_output(path));
+    }
     let output = Arc::new(Output::open(m.output.as_deref())?);
     let talk = Arc::new(Calls { output: output.clone(), strace: m.strace });
-    let o = options(m, program);
     let (sys, first) = match System::start(&o, talk) {
         Ok(x) => x,
         Err(e) => return refuse(e),

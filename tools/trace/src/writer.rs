@@ -4,6 +4,7 @@ use crate::error::TraceError;
 use crate::event::Event;
 use crate::frame::{self, FRAME_HEADER, FrameHeader, FrameKind};
 use crate::meta::{EndNote, Meta};
+use crate::place::Place;
 use crate::record::Columns;
 use crate::recorder::Output;
 use crate::stream;
@@ -50,7 +51,19 @@ impl std::fmt::Debug for Writer {
 impl Writer {
     /// Creates the file with what is recorded, and the guest's program if it is to be in it.
     pub fn create(path: &Path, meta: &Meta, image: Option<&[u8]>) -> Result<Writer, TraceError> {
-        let file = File::create(path).map_err(TraceError::io("create", path))?;
+        let place = Place::open(path)?;
+        let writer = Writer::begin(&place, meta, image)?;
+        place.keep()?;
+        Ok(writer)
+    }
+
+    /// The same, at a place that is to be kept.
+    pub fn begin(place: &Place, meta: &Meta, image: Option<&[u8]>) -> Result<Writer, TraceError> {
+        let path = &*place.path;
+        let file = place.file.try_clone().map_err(TraceError::io("open", path))?;
+        if place.is_there() && file.metadata().is_ok_and(|m| m.is_file()) {
+            file.set_len(0).map_err(TraceError::io("empty", path))?
+        }
         let compressor = zstd::bulk::Compressor::new(LEVEL).map_err(TraceError::io("compress for", path))?;
         let mut w = Writer {
             file,
