@@ -108,13 +108,17 @@ pub fn record(t: &Trace, path: &Path) -> anyhow::Result<u8> {
         }
     };
     place.keep().with_context(what)?;
-    let (halt, free, turns) = (stop.clone(), sys.clone(), t.replayable);
+    let (halt, system, turns) = (stop.clone(), sys.clone(), t.replayable);
     let interrupted = run::on_interrupt(move || match turns {
-        true => halt.store(true, Ordering::SeqCst),
-        false => free.finish(run::interrupted()),
+        true => {
+            halt.store(true, Ordering::SeqCst);
+            system.look_around()
+        }
+        false => system.finish(run::interrupted()),
     })?;
     let progress = Progress::start(path, written);
-    let ending = if t.replayable {
+    let mut asked = None;
+    let (ending, stopped) = if t.replayable {
         let mut policy =
             Until::new(Box::new(Turns::new(t.seed)), None, Arc::default(), stop.clone(), recorder.clone());
         let (ending, outcome) = sys.run_controlled(first, limits(), &mut policy);
@@ -122,21 +126,26 @@ pub fn record(t: &Trace, path: &Path) -> anyhow::Result<u8> {
         if finished {
             schedule(&recorder, &outcome)
         }
-        if interrupted.load(Ordering::SeqCst) && !finished { run::interrupted() } else { ending }
+        let stopped = interrupted.load(Ordering::SeqCst) && outcome.end == controlled::End::Cancelled;
+        asked = stopped.then(|| policy.asked());
+        (if stopped { run::interrupted() } else { ending }, stopped)
     } else {
-        sys.run_free(first)
+        let ending = sys.run_free(first);
+        // The guest may have been over before.
+        let stopped = interrupted.load(Ordering::SeqCst) && ending == run::interrupted();
+        (ending, stopped)
     };
     progress.stop();
     sys.flush_runs();
     let (lost_runs, lost_events) = recorder.lost();
     recorder.finish();
-    let stopped = interrupted.load(Ordering::SeqCst);
     let end = EndNote {
         how: ended(&ending),
         status: run::code(&ending),
         cpus: counts(&sys),
         memory: (t.replayable && !stopped).then(|| memory(&sys)),
         interrupted: stopped,
+        asked,
         lost_runs,
         lost_events,
     };

@@ -48,6 +48,12 @@ pub enum FrameError {
         /// Bytes that are missing.
         missing: u64,
     },
+    /// Those before it are lost.
+    #[error("the {0} records before it are lost")]
+    Gap(
+        /// How many.
+        u64,
+    ),
     /// The contents do not match their checksum.
     #[error("its contents are damaged (checksum {found:#010x}, wanted {wanted:#010x})")]
     Checksum {

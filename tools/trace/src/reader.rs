@@ -104,6 +104,12 @@ impl Recording {
         scan(&self.file, FILE_HEADER as u64)
     }
 
+    /// Goes through the whole file without its index: from now on `frames` has those that are whole, `damage` all others.
+    pub fn verify(&mut self) {
+        (self.frames, self.damage) = self.examine();
+        self.end = end(&self.file, &self.frames)
+    }
+
     /// Where the frames end that were whole when it was opened.
     fn end_of_frames(&self) -> u64 {
         let last = self.frames.last();
@@ -170,6 +176,15 @@ impl Recording {
     /// The records of a frame; none if it has none.
     pub fn frame(&self, f: &FrameRef) -> Result<Vec<Record>, FrameError> {
         if f.header.kind == FrameKind::Stream { self.frame_records(f) } else { Ok(Vec::new()) }
+    }
+
+    /// The records of a stream's frame, or the frame as damage.
+    pub fn records_of(&self, f: &FrameRef) -> Result<Vec<Record>, Damage> {
+        self.frame_records(f).map_err(|why| {
+            let len = (FRAME_HEADER + f.header.stored as usize) as u64;
+            let lost = Some((f.header.stream, f.header.records, f.header.first));
+            Damage { at: f.at, len, lost, why }
+        })
     }
 
     /// The records of a stream's frame.
@@ -313,17 +328,8 @@ impl Records<'_> {
     /// Reads the next frame. False behind the last.
     fn refill(&mut self) -> Result<bool, Damage> {
         let Some(f) = self.frames.pop_front() else { return Ok(false) };
-        match self.recording.frame_records(&f) {
-            Ok(all) => {
-                self.waiting = all.into();
-                Ok(true)
-            }
-            Err(why) => {
-                let len = (FRAME_HEADER + f.header.stored as usize) as u64;
-                let lost = Some((f.header.stream, f.header.records, f.header.first));
-                Err(Damage { at: f.at, len, lost, why })
-            }
-        }
+        self.waiting = self.recording.records_of(&f)?.into();
+        Ok(true)
     }
 }
 

@@ -216,8 +216,10 @@ impl Recorder {
         s.position.told.store(true, Ordering::Relaxed);
         let at = s.position.begun.load(Ordering::Relaxed);
         let instructions = s.position.instructions.load(Ordering::Relaxed);
+        // Without the host's answers nothing of what comes behind them can be repeated.
+        let answer = s.id == stream::KERNEL && event.kind().group == Group::Input;
         events.push(Pending { at, seq, instructions, event });
-        if events.len() >= EVENTS {
+        if answer || events.len() >= EVENTS {
             let full = std::mem::take(&mut *events);
             drop(events);
             self.send(s.id, u64::MAX, Vec::new(), full)

@@ -145,8 +145,11 @@ impl Writer {
         if self.columns(stream).columns.len() < FRAME { Ok(()) } else { self.flush(stream) }
     }
 
-    /// Writes what there is of `stream`.
+    /// Writes what there is of `stream`, behind the host's answers: a file that is cut has those that its records need.
     pub(crate) fn flush(&mut self, stream: u32) -> io::Result<()> {
+        if stream != stream::KERNEL && self.streams.iter().any(|s| s.id == stream::KERNEL) {
+            self.flush(stream::KERNEL)?
+        }
         let s = self.columns(stream);
         let (n, first, seq) = (s.columns.records(), s.first, s.columns.first_seq());
         if n == 0 {
