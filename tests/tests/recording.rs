@@ -434,6 +434,25 @@ fn a_selection_between_marks_has_what_is_between_them() {
     }
 }
 
+/// A mark that is not selected itself is a place all the same. Seen to fail with nothing recorded.
+#[test]
+fn marks_count_where_they_are_not_recorded() {
+    let file = paths::scratch("recording-marks-only").join("run.rwt");
+    let shown = |only: &[&str]| {
+        let program = guest("marks");
+        let r = trace(&[&["-o", text(&file)], only, &["--marks", "1..2", text(&program)]].concat()).expect(0);
+        trace(&["check", text(&file)]).expect(0);
+        (r.text(), trace(&["show", text(&file)]).expect(0).text())
+    };
+    let (pages, walks) = shown(&["--only", "walk"]);
+    assert!(walks.contains("walk_done") && !walks.contains("mark"), "{walks}");
+    let (_, runs) = shown(&["--only", "access"]);
+    let page = pages.split_whitespace().nth(1).expect("three pages");
+    assert!(runs.contains(&format!("run {page} ")), "{runs}");
+    let (_, none) = shown(&["--only-cpus", "5"]);
+    assert!(!none.contains("cpu0"), "{none}");
+}
+
 #[test]
 fn a_recording_that_cannot_be_written_does_not_break_the_run() {
     let r = trace(&["-o", "/dev/full", text(&guest("hello"))]);
