@@ -453,6 +453,46 @@ fn marks_count_where_they_are_not_recorded() {
     assert!(!none.contains("cpu0"), "{none}");
 }
 
+/// Whatever happens to standard error, the guest goes on. Seen to end with 101, and to hang.
+#[test]
+fn a_standard_error_that_is_full_or_closed_is_no_failure() {
+    let file = paths::scratch("recording-stderr").join("run.rwt");
+    for (args, to) in [
+        (format!("trace -o {}", text(&file)), "2>/dev/full"),
+        ("run --log debug".into(), "2>/dev/full"),
+        ("run --log debug".into(), "2>&-"),
+        (format!("trace -o {}", text(&file)), "2>&-"),
+    ] {
+        let line = format!("{} {args} {} {to}", text(&racewalk()), text(&guest("hello")));
+        run(Command::new("sh").args(["-c", &line]), DEADLINE).expect(7);
+    }
+    let line = format!(
+        "{{ {} run --log debug {} 2>&1 >/dev/null; echo $? >&2; }} | head -c1 >/dev/null",
+        text(&racewalk()),
+        text(&guest("threads"))
+    );
+    let r = run(Command::new("sh").args(["-c", &line]), DEADLINE).expect(0);
+    assert_eq!(r.stderr.trim(), "5");
+}
+
+/// Where files may not grow, the recording ends and is told of once, and the guest goes on.
+#[test]
+fn a_file_that_must_not_grow_ends_the_recording_only() {
+    let file = paths::scratch("recording-limit").join("run.rwt");
+    // Guest memory is a file, too: the limit comes when there is all of it.
+    let line = format!(
+        "{} trace -o {} {} 1000 & sleep 0.3; prlimit --pid $! --fsize=16384; wait $!",
+        text(&racewalk()),
+        text(&file),
+        text(&guest("storm"))
+    );
+    let r = run(Command::new("sh").args(["-c", &line]), DEADLINE).expect(0);
+    r.check(r.stderr.matches("the recording ends here, the guest goes on").count() == 1, "a warning");
+    r.check(r.stderr.contains("trace check"), "what to type");
+    let r = trace(&["check", text(&file)]);
+    r.check(r.text().contains("missing: how the run ended"), "what there is");
+}
+
 #[test]
 fn a_recording_that_cannot_be_written_does_not_break_the_run() {
     let r = trace(&["-o", "/dev/full", text(&guest("hello"))]);

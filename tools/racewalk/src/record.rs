@@ -90,7 +90,10 @@ pub fn record(t: &Trace, path: &Path) -> anyhow::Result<u8> {
         WhenFull::Wait => recorder::WhenFull::Wait,
         WhenFull::Drop => recorder::WhenFull::Drop,
     };
-    let file = FileOutput::new(writer);
+    let name = path.display().to_string();
+    let file = FileOutput::new(writer).telling(move |e| {
+        eprintln!("racewalk: warning: the recording ends here, the guest goes on: write {name}: {e}")
+    });
     let (recorder, drain) =
         Recorder::start(o.cpus, meta.selection.clone(), when_full, !t.replayable, None, file)
             .context("start the recording thread")?;

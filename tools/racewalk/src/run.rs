@@ -3,7 +3,7 @@
 use crate::cli::{Machine, StatsFormat};
 use crate::exit;
 use crate::report::Report;
-use crate::talk::{Calls, Output, Walks};
+use crate::talk::{Calls, Output, StandardError, Walks};
 use anyhow::Context;
 use racewalk_linux::signal;
 use racewalk_linux::system::{Ending, Options, StartError, System};
@@ -91,7 +91,7 @@ pub fn run(m: &Machine, program: &[OsString], walks: bool) -> anyhow::Result<u8>
     if let Some(filter) = &m.log {
         let filter = tracing_subscriber::EnvFilter::try_new(filter)
             .with_context(|| format!("read --log {filter:?}"))?;
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| StandardError).init();
     }
     let o = options(m, program);
     if let Some(path) = m.output.as_deref().filter(|p| same_file(p, &o.program)) {

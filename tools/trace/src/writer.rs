@@ -190,22 +190,45 @@ impl Writer {
     }
 }
 
+/// Is told of an error.
+type OnError = Box<dyn Fn(&io::Error) + Send>;
+
 /// Gives records to a file. A file that cannot be written any more ends the recording, never the run.
-#[derive(Debug)]
 pub struct FileOutput {
     writer: Writer,
     failed: Option<io::Error>,
+    on_error: Option<OnError>,
+}
+
+impl std::fmt::Debug for FileOutput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FileOutput({:?}, {:?})", self.writer, self.failed)
+    }
 }
 
 impl FileOutput {
     /// Into a file that was created.
     pub fn new(writer: Writer) -> FileOutput {
-        FileOutput { writer, failed: None }
+        FileOutput { writer, failed: None, on_error: None }
+    }
+
+    /// Calls `f` when the file cannot be written any more.
+    pub fn telling(mut self, f: impl Fn(&io::Error) + Send + 'static) -> FileOutput {
+        self.on_error = Some(Box::new(f));
+        self
     }
 
     fn attempt(&mut self, f: impl FnOnce(&mut Writer) -> io::Result<()>) {
-        if self.failed.is_none() {
-            self.failed = f(&mut self.writer).err()
+        if self.failed.is_none()
+            && let Err(e) = f(&mut self.writer)
+        {
+            // Nothing of what is left is written.
+            self.writer.streams = Vec::new();
+            self.writer.last = (stream::NONE, 0);
+            if let Some(tell) = &self.on_error {
+                tell(&e)
+            }
+            self.failed = Some(e)
         }
     }
 
@@ -221,17 +244,23 @@ impl FileOutput {
 impl Output for FileOutput {
     #[inline]
     fn run(&mut self, stream: u32, page: u64, store_first: bool, loads: u32, stores: u32) {
-        self.writer.records(stream).run(page, store_first, loads, stores);
-        self.attempt(|w| w.cut(stream))
+        self.attempt(|w| {
+            w.records(stream).run(page, store_first, loads, stores);
+            w.cut(stream)
+        })
     }
     #[inline]
     fn enter(&mut self, stream: u32, page: u64, instructions: u64) {
-        self.writer.records(stream).enter(page, instructions);
-        self.attempt(|w| w.cut(stream))
+        self.attempt(|w| {
+            w.records(stream).enter(page, instructions);
+            w.cut(stream)
+        })
     }
     fn event(&mut self, stream: u32, seq: u64, instructions: u64, event: Event) {
-        self.writer.records(stream).event(seq, instructions, &event);
-        self.attempt(|w| w.cut(stream))
+        self.attempt(|w| {
+            w.records(stream).event(seq, instructions, &event);
+            w.cut(stream)
+        })
     }
     fn settle(&mut self, now: bool) {
         if now {
