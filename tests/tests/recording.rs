@@ -453,6 +453,42 @@ fn marks_count_where_they_are_not_recorded() {
     assert!(!none.contains("cpu0"), "{none}");
 }
 
+/// Readers say what they could not read, and their status does, too.
+#[test]
+fn every_reader_says_what_is_damaged_or_missing() {
+    let dir = paths::scratch("recording-readers");
+    let (file, cut, bent) = (dir.join("run.rwt"), dir.join("cut.rwt"), dir.join("bent.rwt"));
+    trace(&["-o", text(&file), text(&guest("threads"))]).expect(5);
+    let bytes = std::fs::read(&file).expect("a file");
+    let all = frames(&bytes);
+    let end = all.iter().find(|f| f.1 == 4).expect("it is complete");
+    std::fs::write(&cut, &bytes[..end.0]).expect("a file");
+    let (at, _, _, len) = *all.iter().find(|f| f.1 == 2).expect("records");
+    let mut b = bytes.clone();
+    b[at + len - 1] ^= 1;
+    std::fs::write(&bent, b).expect("a file");
+    for (args, file, status, said) in [
+        (&["stats"][..], &cut, 0, "was not completed"),
+        (&["diff", text(&cut)], &cut, 0, "was not completed"),
+        (&["show"], &cut, 0, "was not completed"),
+        (&["stats"], &bent, 1, "are lost"),
+        (&["stats", "--format", "json"], &bent, 1, "are lost"),
+        (&["diff", text(&bent)], &bent, 1, "are lost"),
+        (&["diff", text(&file)], &bent, 1, "are lost"),
+        (&["show"], &bent, 1, "are lost"),
+        (&["show", "--follow"], &bent, 1, "are lost"),
+    ] {
+        let r = trace(&[args, &[text(file)]].concat()).expect(status);
+        r.check(r.stderr.contains(said), said);
+        r.check(args[0] != "diff" || r.text().starts_with("the same records"), "all that is there");
+    }
+    let mut other = bytes.clone();
+    let kernel = all.iter().rfind(|f| f.1 == 2).expect("records");
+    other[kernel.0 + 48 + 8] ^= 1;
+    std::fs::write(&bent, other).expect("a file");
+    trace(&["show", "--follow", text(&bent)]).expect(1);
+}
+
 /// Whatever happens to standard error, the guest goes on. Seen to end with 101, and to hang.
 #[test]
 fn a_standard_error_that_is_full_or_closed_is_no_failure() {

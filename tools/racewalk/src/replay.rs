@@ -22,6 +22,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// As many as `--cpus` gives at most.
+const MOST_CPUS: u32 = 64;
+
 /// Repeats what the file has.
 pub fn replay(args: &Replay) -> anyhow::Result<u8> {
     let mut head = [0; 4];
@@ -239,6 +242,9 @@ fn options(
     let m = &r.meta.machine;
     if m.arch != "s390x" {
         anyhow::bail!("run a guest of {}: not modelled", m.arch)
+    }
+    if !(1..=MOST_CPUS).contains(&m.cpus) {
+        anyhow::bail!("run {} CPUs, as its metadata says; wanted 1 to {}", m.cpus, MOST_CPUS)
     }
     let recorded: Mode = m.engine.parse().map_err(anyhow::Error::msg)?;
     let tlb =
