@@ -90,8 +90,10 @@ pub fn record(t: &Trace, path: &Path) -> anyhow::Result<u8> {
         WhenFull::Wait => recorder::WhenFull::Wait,
         WhenFull::Drop => recorder::WhenFull::Drop,
     };
-    let name = path.display().to_string();
+    let (name, told) = (path.display().to_string(), Arc::<AtomicBool>::default());
+    let tells = told.clone();
     let file = FileOutput::new(writer).telling(move |e| {
+        tells.store(true, Ordering::SeqCst);
         eprintln!("racewalk: warning: the recording ends here, the guest goes on: write {name}: {e}")
     });
     let (recorder, drain) =
@@ -171,10 +173,12 @@ pub fn record(t: &Trace, path: &Path) -> anyhow::Result<u8> {
             }
         }
         // The guest's own result stands.
-        Err(e) => eprintln!(
-            "racewalk: warning: the recording is not complete: {e}; `racewalk trace check {}` says what there is",
-            path.display()
-        ),
+        Err(e) => {
+            if !told.load(Ordering::SeqCst) {
+                eprintln!("racewalk: warning: the recording is not complete: {e}")
+            }
+            eprintln!("racewalk: `racewalk trace check {}` says what there is", path.display())
+        }
     }
     run::conclude(&sys, &ending, t.machine.report.as_deref())
 }

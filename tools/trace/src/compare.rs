@@ -88,6 +88,8 @@ pub enum Limit {
 pub struct Compare {
     recording: Arc<Recording>,
     limit: Limit,
+    /// The run went on behind what the recording has.
+    cut: bool,
     streams: BTreeMap<u32, Cursor>,
     /// Streams of the recording that are not at their end.
     left: usize,
@@ -102,7 +104,23 @@ impl Compare {
     /// Against `recording`, so far; `stop` is set when something is different, or a prefix is through.
     pub fn new(recording: Arc<Recording>, limit: Limit, stop: Arc<AtomicBool>) -> Compare {
         let left = recording.streams().len();
-        Compare { recording, limit, streams: BTreeMap::new(), left, same: 0, found: None, stop, over: false }
+        let incomplete = recording.end.as_ref().is_none_or(|e| e.interrupted);
+        let cut = match limit {
+            Limit::Whole => false,
+            Limit::Readable | Limit::Prefix => true,
+            Limit::Event(_) => incomplete || !recording.damage.is_empty(),
+        };
+        Compare {
+            recording,
+            limit,
+            cut,
+            streams: BTreeMap::new(),
+            left,
+            same: 0,
+            found: None,
+            stop,
+            over: false,
+        }
     }
 
     fn cursor<'a>(
@@ -172,7 +190,7 @@ impl Compare {
                 return c.before.clear();
             }
             // What comes behind the end is not to be judged.
-            Next::End if matches!(self.limit, Limit::Readable | Limit::Prefix) => return,
+            Next::End if self.cut => return,
             Next::End => (None, None),
         };
         let last = c.waiting.is_empty() && c.frames.is_empty();
@@ -189,7 +207,8 @@ impl Compare {
             }
             c.before.push_back(r);
             self.left = self.left.saturating_sub(last as usize);
-            if self.limit == Limit::Prefix && self.left == 0 {
+            let ends = self.cut && self.limit != Limit::Readable;
+            if ends && self.left == 0 {
                 self.over = true;
                 self.stop.store(true, Ordering::SeqCst)
             }

@@ -185,8 +185,11 @@ impl Writer {
         let at = self.at;
         self.frame(FrameKind::Index, stream::NONE, (0, 0, 0), &index)?;
         self.bytes(&frame::trailer(at))?;
-        self.file.sync_data()?;
-        Ok(self.at)
+        match self.file.sync_data() {
+            // A pipe, or a device that keeps nothing.
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(self.at),
+            r => r.map(|()| self.at),
+        }
     }
 }
 
