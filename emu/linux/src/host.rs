@@ -25,6 +25,10 @@ pub trait Tape: Send + Sync {
     fn answer(&self, call: &'static str, about: &str) -> Option<Vec<u8>>;
     /// What the host answered.
     fn answered(&self, call: &'static str, about: &str, answer: &[u8]);
+    /// Whether the run is to be cut short here: nobody waits for the host any more. See [`System::look_around`].
+    ///
+    /// [`System::look_around`]: crate::system::System::look_around
+    fn ends(&self) -> bool;
 }
 
 /// A tape, if there is one.
@@ -64,6 +68,11 @@ fn tape() -> Option<Rc<Arc<dyn Tape>>> {
 /// Whether answers come from a tape: nothing outside is touched then.
 pub(crate) fn replays() -> bool {
     tape().is_some_and(|t| t.plays())
+}
+
+/// Whether the run is to be cut short.
+pub(crate) fn ends() -> bool {
+    tape().is_some_and(|t| t.ends())
 }
 
 /// Something that the host answers with.

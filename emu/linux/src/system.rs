@@ -507,6 +507,11 @@ impl System {
         self.timers.look();
     }
 
+    /// Calls tasks out of the host's polls, to find that the run is to end ([`host::Tape::ends`]). From any thread.
+    pub fn look_around(&self) {
+        self.tasks().iter().for_each(|t| t.ring())
+    }
+
     /// Whether the process is ending.
     pub fn ending(&self) -> bool {
         self.ending.load(Ordering::SeqCst) != NOT_ENDING

@@ -1,6 +1,9 @@
 //! The racewalk command.
 #![forbid(unsafe_code)]
 
+#[macro_use]
+mod talk;
+
 mod cli;
 mod cost;
 mod demo;
@@ -18,15 +21,19 @@ mod replay;
 mod report;
 mod run;
 mod soak;
-mod talk;
 mod tape;
 mod trace;
 mod walk;
 
 use clap::Parser;
+use nix::sys::signal::{SigSet, Signal};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Where a file may not grow any more, writing to it is an error, not the end of racewalk. Threads inherit this.
+    let mut too_large = SigSet::empty();
+    too_large.add(Signal::SIGXFSZ);
+    let _ = too_large.thread_block();
     let cli = match cli::Cli::try_parse_from(cli::with_default_verb(std::env::args_os())) {
         Ok(c) => c,
         Err(e) => {

@@ -3,7 +3,7 @@
 use crate::cli::{Trace, WhenFull};
 use crate::exit::{self, usage};
 use crate::progress::{Progress, size};
-use crate::recorded::{counts, ended, engine, limits, memory, observer, schedule};
+use crate::recorded::{Quiet, counts, ended, engine, limits, memory, observer, schedule};
 use crate::run;
 use crate::talk::{Calls, Output};
 use crate::tape::{Tape, Until};
@@ -14,7 +14,7 @@ use racewalk_linux::system::{Options, System};
 use racewalk_sched::controlled::{self, Turns};
 use racewalk_trace::meta::{EndNote, GuestMeta, MachineMeta, Meta, REVISION, Replayable};
 use racewalk_trace::recorder::{self, Recorder};
-use racewalk_trace::{FileOutput, Writer};
+use racewalk_trace::{FileOutput, Place, Writer, same_file};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -72,16 +72,31 @@ pub fn record(t: &Trace, path: &Path) -> anyhow::Result<u8> {
             Ok(_) => return Err(e),
         },
     };
+    let what = || format!("record to {}", path.display());
+    if same_file(path, &o.program) {
+        return Ok(run::refuse_output(path));
+    }
+    let place = Place::open(path).with_context(what)?;
+    if place.is_there()
+        && let Err(e) = System::start(&o, Arc::new(Quiet))
+    {
+        return run::refuse(e);
+    }
     run::no_report_yet(&t.machine)?;
     let written = Arc::new(AtomicU64::new(0));
-    let writer = Writer::create(path, &meta, t.embed.then_some(&image[..]))
-        .context(format!("record to {}", path.display()))?
+    let writer = Writer::begin(&place, &meta, t.embed.then_some(&image[..]))
+        .with_context(what)?
         .telling(written.clone());
     let when_full = match t.when_full {
         WhenFull::Wait => recorder::WhenFull::Wait,
         WhenFull::Drop => recorder::WhenFull::Drop,
     };
-    let file = FileOutput::new(writer);
+    let (name, told) = (path.display().to_string(), Arc::<AtomicBool>::default());
+    let tells = told.clone();
+    let file = FileOutput::new(writer).telling(move |e| {
+        tells.store(true, Ordering::SeqCst);
+        eprintln!("racewalk: warning: the recording ends here, the guest goes on: write {name}: {e}")
+    });
     let (recorder, drain) =
         Recorder::start(o.cpus, meta.selection.clone(), when_full, !t.replayable, None, file)
             .context("start the recording thread")?;
@@ -95,17 +110,21 @@ pub fn record(t: &Trace, path: &Path) -> anyhow::Result<u8> {
         Err(e) => {
             recorder.finish();
             let _ = drain.wait();
-            let _ = std::fs::remove_file(path);
             return run::refuse(e);
         }
     };
-    let (halt, free, turns) = (stop.clone(), sys.clone(), t.replayable);
+    place.keep().with_context(what)?;
+    let (halt, system, turns) = (stop.clone(), sys.clone(), t.replayable);
     let interrupted = run::on_interrupt(move || match turns {
-        true => halt.store(true, Ordering::SeqCst),
-        false => free.finish(run::interrupted()),
+        true => {
+            halt.store(true, Ordering::SeqCst);
+            system.look_around()
+        }
+        false => system.finish(run::interrupted()),
     })?;
     let progress = Progress::start(path, written);
-    let ending = if t.replayable {
+    let mut asked = None;
+    let (ending, stopped) = if t.replayable {
         let mut policy =
             Until::new(Box::new(Turns::new(t.seed)), None, Arc::default(), stop.clone(), recorder.clone());
         let (ending, outcome) = sys.run_controlled(first, limits(), &mut policy);
@@ -113,21 +132,26 @@ pub fn record(t: &Trace, path: &Path) -> anyhow::Result<u8> {
         if finished {
             schedule(&recorder, &outcome)
         }
-        if interrupted.load(Ordering::SeqCst) && !finished { run::interrupted() } else { ending }
+        let stopped = interrupted.load(Ordering::SeqCst) && outcome.end == controlled::End::Cancelled;
+        asked = stopped.then(|| policy.asked());
+        (if stopped { run::interrupted() } else { ending }, stopped)
     } else {
-        sys.run_free(first)
+        let ending = sys.run_free(first);
+        // The guest may have been over before.
+        let stopped = interrupted.load(Ordering::SeqCst) && ending == run::interrupted();
+        (ending, stopped)
     };
     progress.stop();
     sys.flush_runs();
     let (lost_runs, lost_events) = recorder.lost();
     recorder.finish();
-    let stopped = interrupted.load(Ordering::SeqCst);
     let end = EndNote {
         how: ended(&ending),
         status: run::code(&ending),
         cpus: counts(&sys),
         memory: (t.replayable && !stopped).then(|| memory(&sys)),
         interrupted: stopped,
+        asked,
         lost_runs,
         lost_events,
     };
@@ -150,10 +174,12 @@ pub fn record(t: &Trace, path: &Path) -> anyhow::Result<u8> {
             }
         }
         // The guest's own result stands.
-        Err(e) => eprintln!(
-            "racewalk: warning: the recording is not complete: {e}; `racewalk trace check {}` says what there is",
-            path.display()
-        ),
+        Err(e) => {
+            if !told.load(Ordering::SeqCst) {
+                eprintln!("racewalk: warning: the recording is not complete: {e}")
+            }
+            eprintln!("racewalk: `racewalk trace check {}` says what there is", path.display())
+        }
     }
     run::conclude(&sys, &ending, t.machine.report.as_deref())
 }

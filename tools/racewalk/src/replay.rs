@@ -22,6 +22,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// As many as `--cpus` gives at most.
+const MOST_CPUS: u32 = 64;
+
 /// Repeats what the file has.
 pub fn replay(args: &Replay) -> anyhow::Result<u8> {
     let mut head = [0; 4];
@@ -41,7 +44,8 @@ pub fn replay(args: &Replay) -> anyhow::Result<u8> {
 
 fn recording(args: &Replay) -> anyhow::Result<u8> {
     let what = || format!("replay {}", args.file.display());
-    let r = Recording::open(&args.file).with_context(what)?;
+    let mut r = Recording::open(&args.file).with_context(what)?;
+    r.verify();
     if r.meta.finding.is_some() {
         return crate::finding::replay(args, r);
     }
@@ -63,11 +67,22 @@ fn recording(args: &Replay) -> anyhow::Result<u8> {
     }
     let image = Image::of(&r, guest).with_context(what)?;
     let mut o = options(&r, guest, args.engine, &image.path).with_context(what)?;
-    let whole = r.end.as_ref().is_some_and(|e| !e.interrupted) && r.damage.is_empty();
-    let limit = match args.until {
-        Some(n) => Limit::Event(n),
-        None if whole => Limit::Whole,
-        None => Limit::Prefix,
+    let interrupted = r.end.as_ref().filter(|e| e.interrupted);
+    // Where a run was cut short: recordings of before do not say.
+    let asked = interrupted.and_then(|e| e.asked).filter(|_| args.then.is_none());
+    let limit = match (args.until, &r.end) {
+        (Some(n), _) => Limit::Event(n),
+        (None, Some(_)) if interrupted.is_none() || asked.is_some() => match r.damage[..] {
+            [] => Limit::Whole,
+            _ => Limit::Readable,
+        },
+        (None, _) => Limit::Prefix,
+    };
+    // How far it is a recording of the run.
+    let extent = match (r.damage.first(), &r.end) {
+        (Some(d), _) => Some(format!("the damage at {:#x}", d.at)),
+        (None, None) => Some("where the recording ends".into()),
+        (None, Some(_)) => interrupted.map(|_| "where it was interrupted".into()),
     };
     let (stop, past) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
     let until = args.until.map(|n| (n, past.clone()));
@@ -85,17 +100,33 @@ fn recording(args: &Replay) -> anyhow::Result<u8> {
     o.observer = observer(&recorder);
     let (sys, first) = match System::start(&o, Arc::new(Quiet)) {
         Ok(x) => x,
-        Err(e) => return run::refuse(e),
+        Err(e) => {
+            return match (tape.unanswered(), extent) {
+                (Some(u), Some(extent)) if u.ends => {
+                    eprintln!(
+                        "racewalk: as recorded up to {extent}, where the program is not loaded yet: {}",
+                        u.said
+                    );
+                    Ok(0)
+                }
+                (Some(u), _) => {
+                    eprintln!("error: the run is not the recorded one: {}", u.said);
+                    Ok(exit::DIVERGED)
+                }
+                (None, _) => run::refuse(e),
+            };
+        }
     };
     let halt = stop.clone();
-    let interrupted = run::on_interrupt(move || halt.store(true, Ordering::SeqCst))?;
+    let now_interrupted = run::on_interrupt(move || halt.store(true, Ordering::SeqCst))?;
     let turns = Turns::new(replayable.seed);
-    let first_policy: Box<dyn Policy> = match schedule(&r).filter(|_| whole) {
+    let first_policy: Box<dyn Policy> = match schedule(&r).filter(|_| extent.is_none()) {
         Some(s) => Box::new(Again::new(s, turns)),
         None => Box::new(turns),
     };
     let second = args.then.map(|seed| Box::new(Random::new(seed)) as Box<dyn Policy>);
-    let mut policy = Until::new(first_policy, second, past.clone(), stop.clone(), recorder.clone());
+    let mut policy =
+        Until::new(first_policy, second, past.clone(), stop.clone(), recorder.clone()).asked_until(asked);
     let (ending, outcome) = sys.run_controlled(first, recorded::limits(), &mut policy);
     sys.flush_runs();
     let finished = outcome.end == racewalk_sched::controlled::End::Finished;
@@ -104,10 +135,10 @@ fn recording(args: &Replay) -> anyhow::Result<u8> {
     }
     recorder.finish();
     let compare = drain.wait().with_context(what)?;
-    if interrupted.load(Ordering::SeqCst) {
+    if now_interrupted.load(Ordering::SeqCst) {
         return Ok(run::status(&run::interrupted()));
     }
-    let events = recorder.events();
+    let (events, same) = (recorder.events(), compare.same());
     let differs = |text: String| {
         eprintln!("error: the run is not the recorded one: {text}");
         if replayable.revision != REVISION {
@@ -120,7 +151,7 @@ fn recording(args: &Replay) -> anyhow::Result<u8> {
     };
     // What the tape says explains best what came of it.
     if let Some(d) = compare.verdict() {
-        let why = tape.unanswered().map_or(String::new(), |u| format!("\n{u}"));
+        let why = tape.unanswered().map_or(String::new(), |u| format!("\n{}", u.said));
         return differs(format!("{d}{why}"));
     }
     if args.until.is_some() && past.load(Ordering::SeqCst) {
@@ -129,16 +160,16 @@ fn recording(args: &Replay) -> anyhow::Result<u8> {
             return Ok(0);
         }
         if let Some(u) = tape.unanswered() {
-            eprintln!("racewalk: the run left the recording: {u}");
+            eprintln!("racewalk: the run left the recording: {}", u.said);
             return Ok(exit::DIVERGED);
         }
         return run::conclude(&sys, &ending, None);
     }
-    if let Some(u) = tape.unanswered().filter(|_| limit == Limit::Whole) {
-        return differs(u);
+    if let Some(u) = tape.unanswered().filter(|u| extent.is_none() || !u.ends) {
+        return differs(u.said);
     }
-    if limit == Limit::Prefix && !finished {
-        eprintln!("racewalk: as recorded, as far as the recording goes: {events} events");
+    if let Some(extent) = extent.as_ref().filter(|_| !finished || r.end.is_none()) {
+        eprintln!("racewalk: as recorded up to {extent}: {same} records");
         return Ok(0);
     }
     if let Some(end) = &r.end {
@@ -159,7 +190,12 @@ fn recording(args: &Replay) -> anyhow::Result<u8> {
             return differs("guest memory is another one at the end, after the same events".into());
         }
     }
-    eprintln!("racewalk: as recorded: {events} events, instructions and memory");
+    match extent {
+        None => eprintln!("racewalk: as recorded: {events} events, instructions and memory"),
+        Some(extent) => {
+            eprintln!("racewalk: as recorded but for {extent}: {same} records, instructions and memory")
+        }
+    }
     run::conclude(&sys, &ending, None)
 }
 
@@ -207,6 +243,9 @@ fn options(
     let m = &r.meta.machine;
     if m.arch != "s390x" {
         anyhow::bail!("run a guest of {}: not modelled", m.arch)
+    }
+    if !(1..=MOST_CPUS).contains(&m.cpus) {
+        anyhow::bail!("run {} CPUs, as its metadata says; wanted 1 to {}", m.cpus, MOST_CPUS)
     }
     let recorded: Mode = m.engine.parse().map_err(anyhow::Error::msg)?;
     let tlb =

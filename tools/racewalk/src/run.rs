@@ -3,11 +3,12 @@
 use crate::cli::{Machine, StatsFormat};
 use crate::exit::{self, unopened, usage};
 use crate::report::Report;
-use crate::talk::{Calls, Output, Walks};
+use crate::talk::{Calls, Output, StandardError, Walks};
 use anyhow::Context;
 use racewalk_linux::signal;
 use racewalk_linux::system::{Ending, Options, StartError, System};
 use racewalk_mm::MmError;
+use racewalk_trace::same_file;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,17 +77,29 @@ pub fn refuse(e: StartError) -> anyhow::Result<u8> {
     Ok(code)
 }
 
+/// Says that `-o` names the program itself; gives the exit status.
+pub fn refuse_output(path: &Path) -> u8 {
+    eprintln!(
+        "error: -o {} is the program that is to run, and would be written over\nhint: give -o another name",
+        path.display()
+    );
+    exit::USAGE
+}
+
 /// Runs a program; returns racewalk's exit status.
 pub fn run(m: &Machine, program: &[OsString], walks: bool) -> anyhow::Result<u8> {
     if let Some(filter) = &m.log {
         let filter = tracing_subscriber::EnvFilter::try_new(filter)
             .map_err(|e| usage(format!("read --log {filter:?}: {e}")))?;
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| StandardError).init();
+    }
+    let o = options(m, program);
+    if let Some(path) = m.output.as_deref().filter(|p| same_file(p, &o.program)) {
+        return Ok(refuse_output(path));
     }
     let output = Arc::new(Output::open(m.output.as_deref())?);
     no_report_yet(m)?;
     let talk = Arc::new(Calls { output: output.clone(), strace: m.strace });
-    let o = options(m, program);
     let (sys, first) = match System::start(&o, talk) {
         Ok(x) => x,
         Err(e) => return refuse(e),

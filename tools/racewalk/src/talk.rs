@@ -11,6 +11,29 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+/// Standard error, which may be closed or full: that is no reason to fail.
+pub struct StandardError;
+
+impl Write for StandardError {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let _ = std::io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+// The library's macros of these names panic where standard error cannot be written.
+macro_rules! eprint {
+    ($($t:tt)*) => {{
+        let _ = std::io::Write::write_fmt(&mut std::io::stderr().lock(), format_args!($($t)*));
+    }};
+}
+macro_rules! eprintln {
+    ($($t:tt)*) => { eprint!("{}\n", format_args!($($t)*)) };
+}
+
 /// A destination shared by all CPUs: standard error, or the file of `-o`.
 pub struct Output(Mutex<Box<dyn Write + Send>>);
 

@@ -22,7 +22,22 @@ pub struct Tape {
     /// The run is to end.
     stop: Arc<AtomicBool>,
     /// What was asked that the recording has no answer to.
-    unanswered: Mutex<Option<String>>,
+    unanswered: Mutex<Option<Unanswered>>,
+}
+
+/// A question without an answer.
+#[derive(Clone, Debug)]
+pub struct Unanswered {
+    /// The question, and why there is no answer.
+    pub said: String,
+    /// The recording ends there, or cannot be read: the run may still be the recorded one.
+    pub ends: bool,
+}
+
+/// Why there is no answer.
+struct Missing {
+    why: String,
+    ends: bool,
 }
 
 impl Tape {
@@ -67,35 +82,49 @@ impl Tape {
     }
 
     /// The answer to a question in the order of the recording; why there is none.
-    fn in_order(answers: &mut Answers, call: &str) -> Result<Answer, String> {
-        match answers.next() {
-            Ok(Some(a)) if &*a.call == call => Ok(a),
-            Ok(Some(a)) => Err(format!("the recording has {} there", a.call)),
-            Ok(None) => Err("the recording has no more answers".into()),
-            Err(e) => Err(format!("the answer cannot be read: {e}")),
-        }
+    fn in_order(answers: &mut Answers, call: &str) -> Result<Answer, Missing> {
+        let (why, ends) = match answers.next() {
+            Ok(Some(a)) if &*a.call == call => return Ok(a),
+            Ok(Some(a)) => (format!("the recording has {} there", a.call), false),
+            Ok(None) => ("the recording has no more answers".into(), true),
+            Err(e) => (format!("the answer cannot be read: {e}"), true),
+        };
+        Err(Missing { why, ends })
     }
 
     /// The next answer to this question, behind the order of the recording, or the last one again; why there is none.
-    fn out_of_order(&self, answers: &mut Answers, call: &'static str, about: &str) -> Result<Answer, String> {
+    fn out_of_order(
+        &self,
+        answers: &mut Answers,
+        call: &'static str,
+        about: &str,
+    ) -> Result<Answer, Missing> {
         let again = || self.seen().get(&(call, about.to_string())).cloned();
-        match answers.to(call, about) {
-            Ok(Found::Answer(a)) => Ok(a),
-            Ok(Found::Never) => {
-                again().ok_or_else(|| "which the recorded run did not ask behind --until".into())
+        let (found, why) = match answers.to(call, about) {
+            Ok(Found::Answer(a)) => return Ok(a),
+            Ok(Found::Never) => (again(), "which the recorded run did not ask behind --until".into()),
+            Ok(Found::NoMore(n)) => (
+                again(),
+                format!(
+                    "which the recorded run asked only {n} times behind --until, and now it may be answered otherwise"
+                ),
+            ),
+            Ok(Found::Unnamed) => {
+                return Self::in_order(answers, call).map_err(|m| Missing {
+                    why: format!(
+                        "{}, and being of version 1.0 it does not say what its answers are about",
+                        m.why
+                    ),
+                    ..m
+                });
             }
-            Ok(Found::NoMore(n)) => again().ok_or_else(|| {
-                format!("which the recorded run asked only {n} times behind --until, and now it may be answered otherwise")
-            }),
-            Ok(Found::Unnamed) => Self::in_order(answers, call).map_err(|why| {
-                format!("{why}, and being of version 1.0 it does not say what its answers are about")
-            }),
-            Err(e) => Err(format!("the answers cannot be read: {e}")),
-        }
+            Err(e) => (None, format!("the answers cannot be read: {e}")),
+        };
+        found.ok_or(Missing { why, ends: false })
     }
 
     /// What was asked that the recording has no answer to, if anything.
-    pub fn unanswered(&self) -> Option<String> {
+    pub fn unanswered(&self) -> Option<Unanswered> {
         self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -111,7 +140,7 @@ impl host::Tape for Tape {
             Some(left) if left.load(Ordering::SeqCst) => self.out_of_order(&mut answers, call, about),
             _ => Self::in_order(&mut answers, call),
         };
-        let why = match found {
+        let Missing { why, ends } = match found {
             Ok(a) => {
                 self.recorder.event(NO_CPU, a.event());
                 if self.left.is_some() {
@@ -119,17 +148,32 @@ impl host::Tape for Tape {
                 }
                 return Some(a.bytes.to_vec());
             }
-            Err(why) => why,
+            Err(missing) => missing,
         };
         let about = if about.is_empty() { String::new() } else { format!(" ({about})") };
         let said =
             format!("the guest asks the host for {call}{about}, {why} (after {} answers)", answers.given());
-        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(said);
+        let mut unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+        unanswered.get_or_insert(Unanswered { said, ends });
+        // What the guest does without an answer is not the run's.
+        self.recorder.close();
         self.stop.store(true, Ordering::SeqCst);
         None
     }
 
+    fn ends(&self) -> bool {
+        let ends = self.stop.load(Ordering::SeqCst);
+        if ends {
+            self.recorder.close()
+        }
+        ends
+    }
+
     fn answered(&self, call: &'static str, about: &str, answer: &[u8]) {
+        // A poll may have been woken for the end: a replay ends before it.
+        if call == "poll" && host::Tape::ends(self) {
+            return;
+        }
         let (call, about) = (call.into(), about.into());
         self.recorder.event(NO_CPU, Event::Reply { call, about, bytes: Bytes(answer.into()) })
     }
@@ -142,6 +186,9 @@ pub struct Until {
     past: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     recorder: Arc<Recorder>,
+    /// Questions so far, and the one that ends the run.
+    asked: u64,
+    last: Option<u64>,
 }
 
 impl Until {
@@ -154,7 +201,18 @@ impl Until {
         stop: Arc<AtomicBool>,
         recorder: Arc<Recorder>,
     ) -> Until {
-        Until { first, second, past, stop, recorder }
+        Until { first, second, past, stop, recorder, asked: 0, last: None }
+    }
+
+    /// To the end with question number `last`, too.
+    pub fn asked_until(mut self, last: Option<u64>) -> Until {
+        self.last = last;
+        self
+    }
+
+    /// How often it was asked: by a run that was cut short, up to where it was.
+    pub fn asked(&self) -> u64 {
+        self.asked
     }
 }
 
@@ -167,9 +225,14 @@ impl Policy for Until {
     }
 
     fn decide(&mut self, at: &Situation<'_>) -> Option<TaskId> {
+        let past = self.past.load(Ordering::SeqCst);
+        self.asked += 1;
         let next = match &mut self.second {
-            _ if self.stop.load(Ordering::SeqCst) => None,
-            second if self.past.load(Ordering::SeqCst) => second.as_mut().and_then(|p| p.decide(at)),
+            _ if self.stop.load(Ordering::SeqCst) || self.last == Some(self.asked) => None,
+            None if past => None,
+            // Where there is nothing to decide, a policy is not asked.
+            _ if at.runnable.len() == 1 => Some(at.runnable[0]),
+            Some(second) if past => second.decide(at),
             _ => self.first.decide(at),
         };
         if next.is_none() {
@@ -185,7 +248,8 @@ impl Policy for Until {
         }
     }
 
+    /// A run of one task ends where it is told to, too.
     fn every_point(&self) -> bool {
-        self.first.every_point()
+        true
     }
 }

@@ -5,6 +5,8 @@ use crate::exit;
 use crate::progress::size;
 use anyhow::Context;
 use racewalk_trace::event::Group;
+use racewalk_trace::frame::FrameKind;
+use racewalk_trace::reader::Damage;
 use racewalk_trace::{Record, Recording, check, diff, stats, stream};
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -36,13 +38,25 @@ fn open(file: &Path) -> anyhow::Result<Recording> {
     Recording::open(file).context("read a recording")
 }
 
+/// Says what is damaged or missing; whether anything is damaged.
+fn warn(r: &Recording, damage: &[Damage]) -> bool {
+    for d in damage {
+        eprintln!("racewalk: warning: {}: {d}", r.path().display())
+    }
+    if r.end.is_none() && damage.is_empty() {
+        eprintln!("racewalk: warning: {} was not completed; this is what it has", r.path().display())
+    }
+    !damage.is_empty()
+}
+
 fn stats(file: &Path, format: StatsFormat) -> anyhow::Result<u8> {
-    let t = stats::TraceStats::of(&open(file)?);
+    let r = open(file)?;
+    let t = stats::TraceStats::of(&r);
     crate::talk::print(&match format {
         StatsFormat::Text => t.text(),
         StatsFormat::Json => serde_json::to_string(&t)? + "\n",
     })?;
-    Ok(0)
+    Ok(if warn(&r, &t.damaged) { exit::DIFFERS } else { 0 })
 }
 
 fn check(file: &Path) -> anyhow::Result<u8> {
@@ -73,22 +87,24 @@ fn check(file: &Path) -> anyhow::Result<u8> {
 }
 
 fn diff(a: &Path, b: &Path) -> anyhow::Result<u8> {
-    let (a, b) = (open(a)?, open(b)?);
+    let (mut a, mut b) = (open(a)?, open(b)?);
+    let mut damaged = false;
+    for r in [&mut a, &mut b] {
+        r.verify();
+        damaged |= warn(r, &r.damage)
+    }
     let (first, second) = (a.path().display().to_string(), b.path().display().to_string());
     let found = match diff::diff(Arc::new(a), &b) {
         Ok(d) => d.map(|d| d.to_string()),
-        Err(damage) => Some(format!("{second}: {damage}")),
+        Err(damage) => Some(damage.to_string()),
     };
-    match found {
-        None => {
-            crate::talk::print("the same records\n")?;
-            Ok(0)
-        }
-        Some(d) => {
-            crate::talk::print(&format!("{second} is not {first}: {d}\n"))?;
-            Ok(exit::DIFFERS)
-        }
-    }
+    let text = match &found {
+        None if damaged => "the same records, as far as both can be read\n".into(),
+        None => "the same records\n".into(),
+        Some(d) => format!("{second} is not {first}: {d}\n"),
+    };
+    crate::talk::print(&text)?;
+    Ok(if found.is_some() || damaged { exit::DIFFERS } else { 0 })
 }
 
 /// How often a file that grows is looked at.
@@ -102,24 +118,10 @@ fn show(s: &Show) -> anyhow::Result<u8> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut shown = 0;
     if s.follow {
-        let (mut r, mut seen) = (open(&s.file)?, 0);
-        out.write_all(crate::finding::header(&r).unwrap_or_default().as_bytes())?;
-        loop {
-            let over = r.end.is_some();
-            seen = follow(s, &r, seen, &mut shown, &mut out)?;
-            out.flush()?;
-            if over || s.limit.is_some_and(|n| shown >= n) {
-                return Ok(0);
-            }
-            std::thread::sleep(LOOK);
-            r.grow().context("read a recording")?
-        }
+        return follow(s, &mut out);
     }
     let r = open(&s.file)?;
-    let mut damaged = !r.damage.is_empty();
-    for d in &r.damage {
-        eprintln!("racewalk: warning: {d}")
-    }
+    let mut damage = r.damage.clone();
     out.write_all(crate::finding::header(&r).unwrap_or_default().as_bytes())?;
     for (stream, x) in r.merged() {
         if s.limit.is_some_and(|n| shown >= n) {
@@ -127,33 +129,41 @@ fn show(s: &Show) -> anyhow::Result<u8> {
         }
         match x {
             Ok(x) => line(s, stream, &x, &mut shown, &mut out)?,
-            Err(d) => {
-                damaged = true;
-                eprintln!("racewalk: warning: {d}")
-            }
+            Err(d) => damage.push(d),
         }
     }
     out.flush()?;
-    if r.end.is_none() && !damaged {
-        eprintln!("racewalk: warning: the recording was not completed; this is what it has")
-    }
-    Ok(if damaged { exit::DIFFERS } else { 0 })
+    Ok(if warn(&r, &damage) { exit::DIFFERS } else { 0 })
 }
 
-/// Frames behind the first `seen`, in the order of the file. How many there are now.
-fn follow(
-    s: &Show,
-    r: &Recording,
-    seen: usize,
-    shown: &mut u64,
-    out: &mut impl Write,
-) -> anyhow::Result<usize> {
-    for f in r.frames.iter().skip(seen) {
-        for x in r.frame(f).map_err(|e| anyhow::anyhow!("read the frame at {:#x}: {e}", f.at))? {
-            line(s, f.header.stream, &x, shown, out)?
+/// Frames in the order of the file, while it grows. What is damaged is told once, when more has come behind it.
+fn follow(s: &Show, out: &mut impl Write) -> anyhow::Result<u8> {
+    let (mut r, mut seen, mut told, mut shown) = (open(&s.file)?, 0, 0, 0);
+    out.write_all(crate::finding::header(&r).unwrap_or_default().as_bytes())?;
+    let mut damaged = false;
+    loop {
+        for f in r.frames.iter().skip(seen).filter(|f| f.header.kind == FrameKind::Stream) {
+            match r.records_of(f) {
+                Ok(all) => all.iter().try_for_each(|x| line(s, f.header.stream, x, &mut shown, out))?,
+                Err(d) => {
+                    damaged = true;
+                    eprintln!("racewalk: warning: {d}")
+                }
+            }
         }
+        seen = r.frames.len();
+        out.flush()?;
+        for d in r.damage_for_good().skip(told) {
+            damaged = true;
+            told += 1;
+            eprintln!("racewalk: warning: {d}")
+        }
+        if r.end.is_some() || s.limit.is_some_and(|n| shown >= n) {
+            return Ok(if damaged { exit::DIFFERS } else { 0 });
+        }
+        std::thread::sleep(LOOK);
+        r.grow().context("read a recording")?
     }
-    Ok(r.frames.len())
 }
 
 fn line(s: &Show, stream: u32, x: &Record, shown: &mut u64, out: &mut impl Write) -> anyhow::Result<()> {

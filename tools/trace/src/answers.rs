@@ -60,6 +60,8 @@ pub struct Answers {
     recording: Arc<Recording>,
     frames: VecDeque<FrameRef>,
     waiting: VecDeque<Answer>,
+    /// Records of the stream in the frames so far.
+    number: u64,
     given: u64,
     /// What was left when the order was left, by question and arguments.
     by_question: Option<HashMap<Question, Same>>,
@@ -70,7 +72,7 @@ impl Answers {
     pub fn new(recording: Arc<Recording>) -> Answers {
         let mine = |f: &&FrameRef| f.header.kind == FrameKind::Stream && f.header.stream == stream::KERNEL;
         let frames = recording.frames.iter().filter(mine).copied().collect();
-        Answers { recording, frames, waiting: VecDeque::new(), given: 0, by_question: None }
+        Answers { recording, frames, waiting: VecDeque::new(), number: 0, given: 0, by_question: None }
     }
 
     /// How many were given.
@@ -78,7 +80,7 @@ impl Answers {
         self.given
     }
 
-    /// The next answer. Nothing behind the last.
+    /// The next answer. Nothing behind the last; an error, again and again, where any may be lost.
     #[allow(clippy::should_implement_trait, reason = "it can fail")]
     pub fn next(&mut self) -> Result<Option<Answer>, FrameError> {
         loop {
@@ -86,8 +88,13 @@ impl Answers {
                 self.given += 1;
                 return Ok(Some(a));
             }
-            let Some(f) = self.frames.pop_front() else { return Ok(None) };
-            let all = self.recording.frame(&f)?.into_iter();
+            let Some(f) = self.frames.front() else { return Ok(None) };
+            if f.header.first > self.number {
+                return Err(FrameError::Gap(f.header.first - self.number));
+            }
+            let all = self.recording.frame(f)?.into_iter();
+            self.number += u64::from(f.header.records);
+            self.frames.pop_front();
             self.waiting.extend(all.filter_map(|r| match r {
                 Record::Event { event: Event::Answer { call, bytes }, .. } => {
                     Some(Answer { call, about: None, bytes: bytes.0 })

@@ -3,7 +3,7 @@
 use crate::event::Event;
 use crate::frame::FrameKind;
 use crate::meta::CpuCounts;
-use crate::reader::Recording;
+use crate::reader::{Index, Recording};
 use crate::record::Record;
 use crate::stream;
 use std::collections::BTreeMap;
@@ -29,15 +29,18 @@ pub fn check(r: &Recording) -> Checked {
     let (frames, damage) = r.examine();
     let mut c = Checked { frames: frames.len(), ..Checked::default() };
     c.wrong.extend(damage.iter().map(|d| d.to_string()));
-    if r.indexed && frames != r.frames {
+    if r.index == Index::Good && frames != r.frames || r.index == Index::Wrong && damage.is_empty() {
         c.wrong.push("the index names other frames than the file has".into())
     }
-    if !r.indexed {
+    if r.index == Index::Missing {
         c.missing.push("the index: the recording was not completed, or its end is lost".into())
     }
     if r.end.is_none() {
         c.missing.push("how the run ended".into())
     }
+    // Where a selection begins or ends within walks, their beginnings may be left out.
+    let partly = r.meta.selection.instructions.is_some() || r.meta.selection.marks.is_some();
+    let mut lost = (0u64, 0u64);
     let mut next: BTreeMap<u32, u64> = BTreeMap::new();
     let mut walks: BTreeMap<u32, Walk> = BTreeMap::new();
     let mut seqs: BTreeMap<u32, u64> = BTreeMap::new();
@@ -53,6 +56,8 @@ pub fn check(r: &Recording) -> Checked {
             }
         };
         let wanted = next.insert(s, h.first.wrapping_add(h.records as u64)).unwrap_or(0);
+        let walk = walks.entry(s).or_insert(Walk { open: 0, lost: partly });
+        walk.lost |= h.first != wanted;
         if h.first != wanted && damage.is_empty() {
             say(format!("{name}: the frame at {:#x} begins with record {}, wanted {wanted}", f.at, h.first))
         }
@@ -60,6 +65,7 @@ pub fn check(r: &Recording) -> Checked {
             Ok(all) => all,
             Err(e) => {
                 say(format!("{name}: the frame at {:#x}: {e}", f.at));
+                walk.lost = true;
                 continue;
             }
         };
@@ -80,13 +86,22 @@ pub fn check(r: &Recording) -> Checked {
                 say(format!("{name}: record {number}: event #{seq} comes after #{last}"))
             }
             let _ = instructions;
-            if let Err(e) = walks.entry(s).or_default().step(event) {
+            if let Event::Lost { runs, events } = event {
+                lost = (lost.0.saturating_add(*runs), lost.1.saturating_add(*events))
+            }
+            if let Err(e) = walk.step(event) {
                 say(format!("{name}: record {number}: {e}"))
             }
             if let Some(n) = counts.get_mut(cpu_of(s) as usize) {
                 count(n, event)
             }
         }
+    }
+    if let Some(end) = r.end.as_ref().filter(|e| damage.is_empty() && lost != (e.lost_runs, e.lost_events)) {
+        c.wrong.push(format!(
+            "{} runs and {} events are said to be lost where they were, {} and {} at the end",
+            lost.0, lost.1, end.lost_runs, end.lost_events
+        ))
     }
     if c.wrong.is_empty() && r.meta.selection.everything() {
         sums(r, &counts, &mut c)
@@ -135,22 +150,35 @@ fn sums(r: &Recording, counts: &[CpuCounts], c: &mut Checked) {
         if found.lookups != 0 {
             differ("lookups", found.lookups, said.lookups);
             differ("hits", found.hits, said.hits);
-            differ("misses", found.lookups - found.hits, said.lookups - said.hits)
+            if said.hits > said.lookups {
+                let (hits, lookups) = (said.hits, said.lookups);
+                c.wrong.push(format!("cpu{cpu}: the run counted {hits} hits in {lookups} lookups"))
+            }
         }
     }
 }
 
 /// Where a stream is within walks. A walk by software inside another (a refill) nests.
-#[derive(Default)]
-struct Walk(u32);
+struct Walk {
+    open: u32,
+    /// The beginning of any may be lost.
+    lost: bool,
+}
 
 impl Walk {
     fn step(&mut self, e: &Event) -> Result<(), String> {
         match e {
-            Event::WalkStart { .. } => self.0 += 1,
-            Event::WalkStep { .. } if self.0 == 0 => return Err("a step outside a walk".into()),
+            Event::Lost { .. } => *self = Walk { open: 0, lost: true },
+            Event::WalkStart { .. } => self.open += 1,
+            Event::WalkStep { .. } if self.open == 0 && !self.lost => {
+                return Err("a step outside a walk".into());
+            }
             Event::WalkDone { .. } | Event::WalkFault { .. } | Event::WalkOvertaken {} => {
-                self.0 = self.0.checked_sub(1).ok_or("the end of a walk that has not begun")?
+                match self.open.checked_sub(1) {
+                    Some(n) => self.open = n,
+                    None if self.lost => {}
+                    None => return Err("the end of a walk that has not begun".into()),
+                }
             }
             _ => {}
         }

@@ -57,8 +57,18 @@ struct Cursor {
     frames: VecDeque<FrameRef>,
     waiting: VecDeque<Record>,
     number: u64,
+    /// Records before this number are lost.
+    lost_to: u64,
     clock: u64,
     before: VecDeque<Record>,
+}
+
+/// What the recording has next.
+enum Next {
+    Record(Record),
+    /// Something that is lost.
+    Lost(Option<FrameError>),
+    End,
 }
 
 /// How much of a run is held against the recording.
@@ -66,7 +76,9 @@ struct Cursor {
 pub enum Limit {
     /// All of it.
     Whole,
-    /// As far as each stream of the recording goes: one that was cut, or interrupted.
+    /// What can be read of a recording that is damaged: what is lost was the same.
+    Readable,
+    /// The same of a recording that was cut: as far as each of its streams goes.
     Prefix,
     /// As far as the event of this number.
     Event(u64),
@@ -76,7 +88,13 @@ pub enum Limit {
 pub struct Compare {
     recording: Arc<Recording>,
     limit: Limit,
+    /// The run went on behind what the recording has.
+    cut: bool,
     streams: BTreeMap<u32, Cursor>,
+    /// Streams of the recording that are not at their end.
+    left: usize,
+    /// Records that were the same.
+    same: u64,
     found: Option<Divergence>,
     stop: Arc<AtomicBool>,
     over: bool,
@@ -85,7 +103,24 @@ pub struct Compare {
 impl Compare {
     /// Against `recording`, so far; `stop` is set when something is different, or a prefix is through.
     pub fn new(recording: Arc<Recording>, limit: Limit, stop: Arc<AtomicBool>) -> Compare {
-        Compare { recording, limit, streams: BTreeMap::new(), found: None, stop, over: false }
+        let left = recording.streams().len();
+        let incomplete = recording.end.as_ref().is_none_or(|e| e.interrupted);
+        let cut = match limit {
+            Limit::Whole => false,
+            Limit::Readable | Limit::Prefix => true,
+            Limit::Event(_) => incomplete || !recording.damage.is_empty(),
+        };
+        Compare {
+            recording,
+            limit,
+            cut,
+            streams: BTreeMap::new(),
+            left,
+            same: 0,
+            found: None,
+            stop,
+            over: false,
+        }
     }
 
     fn cursor<'a>(
@@ -102,18 +137,37 @@ impl Compare {
                 .collect(),
             waiting: VecDeque::new(),
             number: 0,
+            lost_to: 0,
             clock: 0,
             before: VecDeque::new(),
         })
     }
 
-    fn next(c: &mut Cursor, recording: &Recording) -> Result<Option<Record>, FrameError> {
+    fn next(c: &mut Cursor, recording: &Recording) -> Next {
         loop {
-            if let Some(r) = c.waiting.pop_front() {
-                return Ok(Some(r));
+            if c.number < c.lost_to {
+                return Next::Lost(None);
             }
-            let Some(f) = c.frames.pop_front() else { return Ok(None) };
-            c.waiting = recording.frame_records(&f)?.into()
+            if let Some(r) = c.waiting.pop_front() {
+                return Next::Record(r);
+            }
+            match c.frames.front() {
+                None => return Next::End,
+                Some(f) if f.header.first > c.number => {
+                    c.lost_to = f.header.first;
+                    continue;
+                }
+                Some(_) => {}
+            }
+            let Some(f) = c.frames.pop_front() else { return Next::End };
+            match recording.frame_records(&f) {
+                Ok(all) => c.waiting = all.into(),
+                Err(e) if f.header.records == 0 => return Next::Lost(Some(e)),
+                Err(e) => {
+                    c.lost_to = c.number.saturating_add(f.header.records.into());
+                    return Next::Lost(Some(e));
+                }
+            }
         }
     }
 
@@ -129,24 +183,36 @@ impl Compare {
         }
         let c = Self::cursor(&mut self.streams, &self.recording, stream);
         let (expected, unreadable) = match Self::next(c, &self.recording) {
-            Ok(r) => (r, None),
-            Err(e) => (None, Some(e)),
+            Next::Record(r) => (Some(r), None),
+            Next::Lost(Some(e)) if self.limit == Limit::Whole => (None, Some(e)),
+            Next::Lost(_) => {
+                c.number += came.is_some() as u64;
+                return c.before.clear();
+            }
+            // What comes behind the end is not to be judged.
+            Next::End if self.cut => return,
+            Next::End => (None, None),
         };
-        if expected == came && unreadable.is_none() {
+        let last = c.waiting.is_empty() && c.frames.is_empty();
+        let same = expected == came || (self.limit == Limit::Prefix && cut(c, &expected, &came));
+        if same && unreadable.is_none() {
             let Some(r) = came else { return };
             c.number += 1;
+            self.same += 1;
             if let Record::Enter { instructions, .. } | Record::Event { instructions, .. } = &r {
                 c.clock = *instructions
             }
             if c.before.len() == BEFORE {
                 c.before.pop_front();
             }
-            return c.before.push_back(r);
-        }
-        if self.limit == Limit::Prefix && expected.is_none() {
-            // The others may have more, but what comes here is not to be judged.
-            self.over = true;
-            return self.stop.store(true, Ordering::SeqCst);
+            c.before.push_back(r);
+            self.left = self.left.saturating_sub(last as usize);
+            let ends = self.cut && self.limit != Limit::Readable;
+            if ends && self.left == 0 {
+                self.over = true;
+                self.stop.store(true, Ordering::SeqCst)
+            }
+            return;
         }
         let at = |r: &Option<Record>| match r {
             Some(Record::Enter { instructions, .. } | Record::Event { instructions, .. }) => {
@@ -166,6 +232,25 @@ impl Compare {
         self.stop.store(true, Ordering::SeqCst)
     }
 
+    /// Records that are lost on the other side, up to number `to` of the stream.
+    pub(crate) fn skip(&mut self, stream: u32, to: u64) {
+        let c = Self::cursor(&mut self.streams, &self.recording, stream);
+        while c.number < to {
+            match Self::next(c, &self.recording) {
+                Next::Record(_) => c.number += 1,
+                Next::Lost(_) if c.number < c.lost_to => c.number = c.lost_to.min(to),
+                Next::Lost(_) => {}
+                Next::End => c.number = to,
+            }
+            c.before.clear()
+        }
+    }
+
+    /// How many records were the same.
+    pub fn same(&self) -> u64 {
+        self.same
+    }
+
     /// The first difference. Of a whole recording, records that the run has not are one, too.
     pub fn verdict(mut self) -> Option<Divergence> {
         if self.limit == Limit::Whole {
@@ -175,6 +260,19 @@ impl Compare {
         }
         self.found
     }
+}
+
+/// Whether a run of accesses is what came of one before the recording was cut: no other begins behind it.
+fn cut(c: &Cursor, expected: &Option<Record>, came: &Option<Record>) -> bool {
+    let (
+        Some(Record::Run { page, store_first, loads, stores }),
+        Some(Record::Run { page: p, store_first: s, loads: l, stores: n }),
+    ) = (expected, came)
+    else {
+        return false;
+    };
+    let behind = c.waiting.iter().all(|r| matches!(r, Record::Enter { .. })) && c.frames.is_empty();
+    behind && (page, store_first) == (p, s) && loads <= l && stores <= n
 }
 
 impl Output for Compare {

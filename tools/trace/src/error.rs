@@ -28,6 +28,12 @@ pub enum Malformed {
         /// In the header.
         said: u64,
     },
+    /// There are more.
+    #[error("it holds more than the {0} records that its header says")]
+    More(
+        /// In the header.
+        u32,
+    ),
     /// Bytes are left over behind the last record.
     #[error("bytes are left over behind the last record")]
     Rest,
@@ -48,6 +54,12 @@ pub enum FrameError {
         /// Bytes that are missing.
         missing: u64,
     },
+    /// Those before it are lost.
+    #[error("the {0} records before it are lost")]
+    Gap(
+        /// How many.
+        u64,
+    ),
     /// The contents do not match their checksum.
     #[error("its contents are damaged (checksum {found:#010x}, wanted {wanted:#010x})")]
     Checksum {
@@ -89,6 +101,24 @@ pub enum TraceError {
         found: Vec<u8>,
         /// Those of a recording.
         wanted: [u8; 8],
+    },
+    /// It ends within the header.
+    #[error("{} has {found} bytes; the header of a recording has {wanted}", path.display())]
+    Short {
+        /// The file.
+        path: PathBuf,
+        /// Bytes.
+        found: u64,
+        /// Bytes of a header.
+        wanted: u64,
+    },
+    /// It is not the file any more that was read.
+    #[error("{} was replaced or cut while it was read: {problem}", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// In what way.
+        problem: String,
     },
     /// A version that this one cannot read.
     #[error(

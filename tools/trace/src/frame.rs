@@ -12,6 +12,8 @@ pub(crate) const FRAME_HEADER: usize = 48;
 pub(crate) const TRAILER_MAGIC: [u8; 8] = *b"RWINDEX\n";
 /// Bytes of the trailer.
 pub(crate) const TRAILER: usize = 24;
+/// Nor has one more records.
+pub(crate) const MOST_RECORDS: u32 = 1 << 20;
 const FRAME_MAGIC: [u8; 4] = *b"RWFR";
 /// No frame is larger, compressed or not.
 pub(crate) const LARGEST: u32 = 64 << 20;
@@ -120,7 +122,7 @@ impl FrameHeader {
             stored: u32_at(b, 36),
             crc: u32_at(b, 40),
         };
-        if h.raw > LARGEST || h.stored > LARGEST {
+        if h.raw > LARGEST || h.stored > LARGEST || h.records > MOST_RECORDS {
             return Err(FrameError::Header);
         }
         Ok(h)
@@ -175,8 +177,8 @@ pub(crate) fn file_header() -> [u8; FILE_HEADER] {
 
 /// What a file's header says.
 pub(crate) enum FileHeader {
-    /// Not a recording.
-    Other,
+    /// Not a recording, or no one can say.
+    Damaged,
     /// One of this version.
     Good { minor: u16 },
     /// One of another.
@@ -184,8 +186,8 @@ pub(crate) enum FileHeader {
 }
 
 pub(crate) fn parse_file_header(b: &[u8; FILE_HEADER]) -> FileHeader {
-    if b[..8] != MAGIC {
-        return FileHeader::Other;
+    if b[..8] != MAGIC || u32_at(b, 60) != crc32fast::hash(&b[..60]) {
+        return FileHeader::Damaged;
     }
     let (major, minor) = (u16::from_le_bytes([b[8], b[9]]), u16::from_le_bytes([b[10], b[11]]));
     let by = String::from_utf8_lossy(&b[16..56]).trim_end_matches('\0').to_string();
@@ -207,6 +209,9 @@ pub(crate) fn trailer(index: u64) -> [u8; TRAILER] {
 
 /// Where the index is, if these bytes are a trailer.
 pub(crate) fn parse_trailer(b: &[u8]) -> Option<u64> {
-    let good = b.len() == TRAILER && b[..8] == TRAILER_MAGIC && u32_at(b, 16) == crc32fast::hash(&b[..16]);
+    let good = b.len() == TRAILER
+        && b[..8] == TRAILER_MAGIC
+        && u32_at(b, 16) == crc32fast::hash(&b[..16])
+        && b[20..] == [0; 4];
     good.then(|| u64_at(b, 8))
 }

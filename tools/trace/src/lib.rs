@@ -20,6 +20,7 @@ pub mod event;
 pub mod frame;
 pub mod lab;
 pub mod meta;
+mod place;
 pub mod reader;
 pub mod record;
 pub mod recorder;
@@ -29,6 +30,7 @@ mod wire;
 mod writer;
 
 pub use error::{FrameError, Malformed, TraceError};
+pub use place::{Place, same_file};
 pub use reader::Recording;
 pub use record::Record;
 pub use writer::{FileOutput, Writer};

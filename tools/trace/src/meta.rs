@@ -129,6 +129,9 @@ pub struct EndNote {
     /// Somebody interrupted it.
     #[serde(default)]
     pub interrupted: bool,
+    /// How often the schedule was asked, of a replayable run that was interrupted: a replay ends there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<u64>,
     /// Runs of accesses that were lost.
     pub lost_runs: u64,
     /// Events that were lost.

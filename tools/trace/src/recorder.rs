@@ -188,7 +188,9 @@ impl Recorder {
 
     /// Something that the machine's parts do not say themselves: a mark, an answer from outside.
     pub fn event(&self, cpu: u32, event: Event) {
-        if self.selection.kind(event.kind().group) && (cpu == NO_CPU || self.selection.cpu(cpu)) {
+        // Where a mark is has to be known, also where it is not wanted itself.
+        let mark = self.selection.marks.is_some() && matches!(event, Event::Mark { .. });
+        if mark || self.selection.kind(event.kind().group) && (cpu == NO_CPU || self.selection.cpu(cpu)) {
             self.put(self.stream(cpu), event)
         }
     }
@@ -199,7 +201,7 @@ impl Recorder {
         }
         let mut events = lock(&s.events);
         let seq = match event {
-            Event::Mark { value } => {
+            Event::Mark { value } if self.selection.marks.is_some() => {
                 // Known before any later event is.
                 let mut marks = lock(&self.marks);
                 let seq = self.seq.fetch_add(1, Ordering::SeqCst);
@@ -216,8 +218,10 @@ impl Recorder {
         s.position.told.store(true, Ordering::Relaxed);
         let at = s.position.begun.load(Ordering::Relaxed);
         let instructions = s.position.instructions.load(Ordering::Relaxed);
+        // Without the host's answers nothing of what comes behind them can be repeated.
+        let answer = s.id == stream::KERNEL && event.kind().group == Group::Input;
         events.push(Pending { at, seq, instructions, event });
-        if events.len() >= EVENTS {
+        if answer || events.len() >= EVENTS {
             let full = std::mem::take(&mut *events);
             drop(events);
             self.send(s.id, u64::MAX, Vec::new(), full)
@@ -235,28 +239,39 @@ impl Recorder {
             },
         };
         if let Some(Message::Batch { stream, runs, events, .. }) = refused {
-            self.lost.runs.fetch_add(runs.len() as u64, Ordering::Relaxed);
-            self.lost.events.fetch_add(events.len() as u64, Ordering::Relaxed);
-            // Said where it happened, as soon as there is room again.
-            if let Some(s) = self.streams.iter().find(|s| s.id == stream) {
-                let (runs_lost, events_lost) = (runs.len() as u64, events.len() as u64);
-                let seq = self.seq.fetch_add(1, Ordering::SeqCst);
-                let event = Event::Lost { runs: runs_lost, events: events_lost };
-                let mut waiting = lock(&s.events);
-                match waiting.first_mut().map(|p| &mut p.event) {
-                    Some(Event::Lost { runs, events }) => {
-                        *runs += runs_lost;
-                        *events += events_lost
-                    }
-                    _ => {
-                        let at = s.position.begun.load(Ordering::Relaxed);
-                        let instructions = s.position.instructions.load(Ordering::Relaxed);
-                        waiting.insert(0, Pending { at, seq, instructions, event })
-                    }
+            let mut lost = (runs.len() as u64, events.len() as u64);
+            let mut before = (0, 0);
+            // What was lost before, and said in what is lost now, is counted already, but said no more.
+            for p in &events {
+                if let Event::Lost { runs, events } = p.event {
+                    lost.1 -= 1;
+                    before = (before.0 + runs, before.1 + events)
                 }
+            }
+            self.lost.runs.fetch_add(lost.0, Ordering::Relaxed);
+            self.lost.events.fetch_add(lost.1, Ordering::Relaxed);
+            if let Some(s) = self.streams.iter().find(|s| s.id == stream) {
+                self.say_lost(s, lost.0 + before.0, lost.1 + before.1)
             }
             lock(&self.empty).push(runs)
         }
+    }
+
+    /// Says that something is lost where it happened, as soon as there is room again.
+    fn say_lost(&self, s: &Stream, runs_lost: u64, events_lost: u64) {
+        let mut waiting = lock(&s.events);
+        for p in waiting.iter_mut() {
+            if let Event::Lost { runs, events } = &mut p.event {
+                *runs += runs_lost;
+                *events += events_lost;
+                return;
+            }
+        }
+        let seq = self.seq.fetch_add(1, Ordering::SeqCst);
+        let at = s.position.begun.load(Ordering::Relaxed);
+        let instructions = s.position.instructions.load(Ordering::Relaxed);
+        let event = Event::Lost { runs: runs_lost, events: events_lost };
+        waiting.push(Pending { at, seq, instructions, event })
     }
 
     /// Hands over what is left, once every CPU has given its runs ([`racewalk_engine::Core::flush_runs`]), and ends the
@@ -295,6 +310,7 @@ impl RunSink for CpuRuns {
         let s = &r.streams[self.cpu as usize];
         if let Some(began) = r.began
             && r.selection.kind(Group::Guest)
+            && r.selection.cpu(self.cpu)
         {
             r.put(s, Event::Time { ns: began.elapsed().as_nanos() as u64 })
         }
@@ -304,7 +320,9 @@ impl RunSink for CpuRuns {
     }
 
     fn lost(&mut self, n: u32) {
-        self.recorder.lost.runs.fetch_add(n as u64, Ordering::Relaxed);
+        let r = &self.recorder;
+        r.lost.runs.fetch_add(n.into(), Ordering::Relaxed);
+        r.say_lost(&r.streams[self.cpu as usize], n.into(), 0)
     }
 }
 
@@ -455,7 +473,7 @@ impl<O: Output> Merge<O> {
                 return;
             }
             let Some(p) = m.waiting.pop_front() else { return };
-            if self.everything || wanted(&self.selection, &self.marks, m, &p) {
+            if self.everything || wanted(&self.selection, &self.marks, stream, m, &p) {
                 self.output.event(stream, p.seq, p.instructions, p.event)
             }
         }
@@ -463,7 +481,7 @@ impl<O: Output> Merge<O> {
 }
 
 /// Whether an event is among what is selected by address, instruction and mark.
-fn wanted(s: &Selection, marks: &Mutex<Vec<(u64, u64)>>, m: &mut Merging, p: &Pending) -> bool {
+fn wanted(s: &Selection, marks: &Mutex<Vec<(u64, u64)>>, stream: u32, m: &mut Merging, p: &Pending) -> bool {
     m.clock = p.instructions;
     let mut within = true;
     if let Some((from, to)) = s.marks {
@@ -472,7 +490,10 @@ fn wanted(s: &Selection, marks: &Mutex<Vec<(u64, u64)>>, m: &mut Merging, p: &Pe
             m.marks += 1;
             m.inside = if m.inside { value != to } else { value == from };
         }
-        within = m.inside || matches!(p.event, Event::Mark { .. });
+        within = m.inside;
+        if let Event::Mark { .. } = p.event {
+            within = s.kind(Group::Guest) && s.cpu(stream)
+        }
     }
     // The steps of a walk go with its beginning.
     let addressed = match &p.event {

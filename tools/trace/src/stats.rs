@@ -59,14 +59,17 @@ pub struct TraceStats {
     pub purges: BTreeMap<String, u64>,
     /// Page tables.
     pub tables: Lives,
-    /// Parts that could not be read.
+    /// How many parts could not be read.
     pub damage: u64,
+    /// Which.
+    #[serde(skip)]
+    pub damaged: Vec<Damage>,
 }
 
 impl TraceStats {
     /// Counts all of it.
     pub fn of(r: &Recording) -> TraceStats {
-        let mut t = TraceStats { bytes: r.size(), damage: r.damage.len() as u64, ..TraceStats::default() };
+        let mut t = TraceStats { bytes: r.size(), damaged: r.damage.clone(), ..TraceStats::default() };
         let mut born: BTreeMap<u64, u64> = BTreeMap::new();
         let mut lives = Vec::new();
         // By table, in the order of all events.
@@ -79,8 +82,8 @@ impl TraceStats {
             for x in r.records(s) {
                 let x = match x {
                     Ok(x) => x,
-                    Err(Damage { .. }) => {
-                        t.damage += 1;
+                    Err(d) => {
+                        t.damaged.push(d);
                         continue;
                     }
                 };
@@ -132,6 +135,7 @@ impl TraceStats {
                 lives.push(seq - from)
             }
         }
+        t.damage = t.damaged.len() as u64;
         lives.sort_unstable();
         t.tables = Lives {
             ended: lives.len() as u64,

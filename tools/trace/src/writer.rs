@@ -4,6 +4,7 @@ use crate::error::TraceError;
 use crate::event::Event;
 use crate::frame::{self, FRAME_HEADER, FrameHeader, FrameKind};
 use crate::meta::{EndNote, Meta};
+use crate::place::Place;
 use crate::record::Columns;
 use crate::recorder::Output;
 use crate::stream;
@@ -50,7 +51,19 @@ impl std::fmt::Debug for Writer {
 impl Writer {
     /// Creates the file with what is recorded, and the guest's program if it is to be in it.
     pub fn create(path: &Path, meta: &Meta, image: Option<&[u8]>) -> Result<Writer, TraceError> {
-        let file = File::create(path).map_err(TraceError::io("create", path))?;
+        let place = Place::open(path)?;
+        let writer = Writer::begin(&place, meta, image)?;
+        place.keep()?;
+        Ok(writer)
+    }
+
+    /// The same, at a place that is to be kept.
+    pub fn begin(place: &Place, meta: &Meta, image: Option<&[u8]>) -> Result<Writer, TraceError> {
+        let path = &*place.path;
+        let file = place.file.try_clone().map_err(TraceError::io("open", path))?;
+        if place.is_there() && file.metadata().is_ok_and(|m| m.is_file()) {
+            file.set_len(0).map_err(TraceError::io("empty", path))?
+        }
         let compressor = zstd::bulk::Compressor::new(LEVEL).map_err(TraceError::io("compress for", path))?;
         let mut w = Writer {
             file,
@@ -132,8 +145,11 @@ impl Writer {
         if self.columns(stream).columns.len() < FRAME { Ok(()) } else { self.flush(stream) }
     }
 
-    /// Writes what there is of `stream`.
+    /// Writes what there is of `stream`, behind the host's answers: a file that is cut has those that its records need.
     pub(crate) fn flush(&mut self, stream: u32) -> io::Result<()> {
+        if stream != stream::KERNEL && self.streams.iter().any(|s| s.id == stream::KERNEL) {
+            self.flush(stream::KERNEL)?
+        }
         let s = self.columns(stream);
         let (n, first, seq) = (s.columns.records(), s.first, s.columns.first_seq());
         if n == 0 {
@@ -169,27 +185,53 @@ impl Writer {
         let at = self.at;
         self.frame(FrameKind::Index, stream::NONE, (0, 0, 0), &index)?;
         self.bytes(&frame::trailer(at))?;
-        self.file.sync_data()?;
-        Ok(self.at)
+        match self.file.sync_data() {
+            // A pipe, or a device that keeps nothing.
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(self.at),
+            r => r.map(|()| self.at),
+        }
     }
 }
 
+/// Is told of an error.
+type OnError = Box<dyn Fn(&io::Error) + Send>;
+
 /// Gives records to a file. A file that cannot be written any more ends the recording, never the run.
-#[derive(Debug)]
 pub struct FileOutput {
     writer: Writer,
     failed: Option<io::Error>,
+    on_error: Option<OnError>,
+}
+
+impl std::fmt::Debug for FileOutput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FileOutput({:?}, {:?})", self.writer, self.failed)
+    }
 }
 
 impl FileOutput {
     /// Into a file that was created.
     pub fn new(writer: Writer) -> FileOutput {
-        FileOutput { writer, failed: None }
+        FileOutput { writer, failed: None, on_error: None }
+    }
+
+    /// Calls `f` when the file cannot be written any more.
+    pub fn telling(mut self, f: impl Fn(&io::Error) + Send + 'static) -> FileOutput {
+        self.on_error = Some(Box::new(f));
+        self
     }
 
     fn attempt(&mut self, f: impl FnOnce(&mut Writer) -> io::Result<()>) {
-        if self.failed.is_none() {
-            self.failed = f(&mut self.writer).err()
+        if self.failed.is_none()
+            && let Err(e) = f(&mut self.writer)
+        {
+            // Nothing of what is left is written.
+            self.writer.streams = Vec::new();
+            self.writer.last = (stream::NONE, 0);
+            if let Some(tell) = &self.on_error {
+                tell(&e)
+            }
+            self.failed = Some(e)
         }
     }
 
@@ -205,17 +247,23 @@ impl FileOutput {
 impl Output for FileOutput {
     #[inline]
     fn run(&mut self, stream: u32, page: u64, store_first: bool, loads: u32, stores: u32) {
-        self.writer.records(stream).run(page, store_first, loads, stores);
-        self.attempt(|w| w.cut(stream))
+        self.attempt(|w| {
+            w.records(stream).run(page, store_first, loads, stores);
+            w.cut(stream)
+        })
     }
     #[inline]
     fn enter(&mut self, stream: u32, page: u64, instructions: u64) {
-        self.writer.records(stream).enter(page, instructions);
-        self.attempt(|w| w.cut(stream))
+        self.attempt(|w| {
+            w.records(stream).enter(page, instructions);
+            w.cut(stream)
+        })
     }
     fn event(&mut self, stream: u32, seq: u64, instructions: u64, event: Event) {
-        self.writer.records(stream).event(seq, instructions, &event);
-        self.attempt(|w| w.cut(stream))
+        self.attempt(|w| {
+            w.records(stream).event(seq, instructions, &event);
+            w.cut(stream)
+        })
     }
     fn settle(&mut self, now: bool) {
         if now {

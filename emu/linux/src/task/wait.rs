@@ -143,7 +143,7 @@ impl Task {
             self.sys.changes.enter_poll(&shared);
         }
         let woken: Result<Woken, Errno> = loop {
-            let stop = block && (self.sys.ending() || shared.noticed());
+            let stop = block && (self.sys.ending() || shared.noticed() || host::ends());
             let changed = seen.is_some_and(|n| self.sys.changes.count() != n);
             let left = match end {
                 _ if stop || changed => Some(Duration::ZERO),
