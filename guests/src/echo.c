@@ -4,9 +4,11 @@
      echo -e NAME    prints an environment variable, or exits with 1 if there is none
      echo -y BYTES   writes that many bytes of numbered lines
      echo -r FILE BYTES  reads that many bytes in one call, and says how many came
-     echo -c         computes for ever */
+     echo -c         computes for ever
+     echo -s         waits for a signal, says which came and who sent it, and exits with 5 */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,10 +33,33 @@ static int copy(int from)
     }
 }
 
+static void taken(int sig, siginfo_t *info, void *context)
+{
+    (void)context;
+    printf("signal %d, code %d\n", sig, info->si_code);
+    fflush(stdout);
+    _exit(5);
+}
+
+static _Noreturn void wait_for_signal(void)
+{
+    struct sigaction action = {.sa_sigaction = taken, .sa_flags = SA_SIGINFO};
+    sigaction(SIGTERM, &action, 0);
+    sigaction(SIGHUP, &action, 0);
+    puts("waiting");
+    fflush(stdout);
+    for (;;) {
+        pause();
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 1) {
         return copy(0);
+    }
+    if (!strcmp(argv[1], "-s")) {
+        wait_for_signal();
     }
     if (!strcmp(argv[1], "-c")) {
         for (volatile unsigned n = 0;; n++) {

@@ -157,3 +157,42 @@ fn a_pipe_closed_early_is_sigpipe() {
         assert!(said.contains("SIGPIPE") && said.lines().count() == 1, "{said}");
     }
 }
+
+/// What others send to racewalk is the guest's: its handler runs, or the signal ends it, and its counters are printed.
+#[test]
+fn signals_from_outside_are_the_guests() {
+    use nix::sys::signal::{Signal, kill};
+    let run = |ignored: bool, how: &str, sent: &[Signal]| {
+        let mut c = Command::new(if ignored { "nohup".into() } else { racewalk() });
+        c.args(ignored.then(racewalk));
+        c.args(["run", "--stats"]).arg(guest("echo")).arg(how);
+        c.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = c.spawn().expect("start racewalk");
+        let mut out = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut said = String::new();
+        match how {
+            "-s" => drop(std::io::BufRead::read_line(&mut out, &mut said).expect("a line")),
+            _ => std::thread::sleep(Duration::from_millis(500)),
+        }
+        for s in sent {
+            kill(nix::unistd::Pid::from_raw(child.id() as i32), *s).expect("it runs");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let started = Instant::now();
+        while child.try_wait().expect("wait").is_none() && started.elapsed() < DEADLINE {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = child.kill();
+        out.read_to_string(&mut said).expect("standard output");
+        let end = child.wait_with_output().expect("it has ended");
+        let errors = String::from_utf8_lossy(&end.stderr).into_owned();
+        assert!(errors.contains(" instructions in "), "counters of {how} {sent:?}: {errors}");
+        (said, end.status.code(), errors)
+    };
+    let (said, status, _) = run(false, "-s", &[Signal::SIGTERM]);
+    assert_eq!((&*said, status), ("waiting\nsignal 15, code 0\n", Some(5)));
+    let (said, status, _) = run(true, "-s", &[Signal::SIGHUP, Signal::SIGTERM]);
+    assert_eq!((&*said, status), ("waiting\nsignal 15, code 0\n", Some(5)), "SIGHUP is ignored under nohup");
+    let (_, status, errors) = run(false, "-c", &[Signal::SIGINT]);
+    assert!(status == Some(130) && errors.contains("killed by SIGINT"), "{status:?} {errors}");
+}

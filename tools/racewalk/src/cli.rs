@@ -1,5 +1,6 @@
 //! The command line.
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use racewalk_engine::cache::Mode;
 use racewalk_lab::campaign::Shard;
@@ -98,7 +99,7 @@ pub struct Machine {
     #[arg(long, default_value_t = 1, env = "RACEWALK_CPUS", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub cpus: u32,
     /// Guest memory: bytes, or with K, M or G.
-    #[arg(long, default_value = "2G", env = "RACEWALK_MEM", value_parser = size)]
+    #[arg(long, default_value = "2G", env = "RACEWALK_MEM", value_parser = memory)]
     pub mem: u64,
     /// auto (tiered), interp, jit, or check (both, compared).
     #[arg(long, default_value = "auto", env = "RACEWALK_ENGINE", value_parser = |s: &str| s.parse::<Mode>())]
@@ -108,7 +109,7 @@ pub struct Machine {
     pub scheme: Variant,
     /// Watch every page table and walker; a broken invariant ends the run with status 3. Gives the guest the test
     /// hypercall of docs/race.md.
-    #[arg(long, env = "RACEWALK_SANITIZE")]
+    #[arg(long, env = "RACEWALK_SANITIZE", value_parser = BoolishValueParser::new())]
     pub sanitize: bool,
     /// Write what was found here instead of to standard error; empty if nothing is.
     #[arg(long, value_name = "FILE")]
@@ -117,10 +118,10 @@ pub struct Machine {
     #[arg(long, default_value = "infinite", env = "RACEWALK_TLB", value_name = "PRESET|FILE", value_parser = tlb)]
     pub tlb: (String, TlbConfig),
     /// Set or, without `=`, pass on an environment variable of the guest. Without any -E the guest gets ours.
-    #[arg(short = 'E', value_name = "NAME[=VALUE]")]
+    #[arg(short = 'E', value_name = "NAME[=VALUE]", value_parser = variable)]
     pub env: Vec<String>,
     /// Let each CPU's speculative walker run beside it, walking near what the CPU translated lately.
-    #[arg(long, env = "RACEWALK_SPECULATE")]
+    #[arg(long, env = "RACEWALK_SPECULATE", value_parser = BoolishValueParser::new())]
     pub speculate: bool,
     /// Print each system call.
     #[arg(long)]
@@ -536,6 +537,24 @@ fn size(s: &str) -> Result<u64, String> {
     n.checked_mul(unit).ok_or_else(bad)
 }
 
+/// A variable of the guest's environment.
+fn variable(s: &str) -> Result<String, String> {
+    match s.split('=').next() {
+        None | Some("") => Err(format!("variable {s:?} has no name; wanted NAME or NAME=VALUE")),
+        Some(_) => Ok(s.into()),
+    }
+}
+
+/// Guest memory: what the hosted kernel needs for itself at least.
+fn memory(s: &str) -> Result<u64, String> {
+    const MIB: u64 = 1 << 20;
+    let n = size(s)?;
+    if !(5 * MIB..=MIB << 20).contains(&n) || n % MIB != 0 {
+        return Err(format!("{n} bytes; wanted a multiple of 1M, from 5M to 1024G"));
+    }
+    Ok(n)
+}
+
 /// Inserts the default verb if the first word is none.
 pub fn with_default_verb(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut v: Vec<OsString> = args.collect();
@@ -575,6 +594,10 @@ mod tests {
     fn sizes() {
         assert_eq!(size("2G"), Ok(2 << 30));
         assert_eq!(size("4096"), Ok(4096));
+        assert_eq!(memory("5M"), Ok(5 << 20));
+        for few in ["0", "1K", "4M", "5121K", "2048G"] {
+            assert!(memory(few).unwrap_err().contains("wanted a multiple of 1M, from 5M to 1024G"));
+        }
         assert!(size("").is_err() && size("x").is_err() && size("99999999999999G").is_err());
     }
 }

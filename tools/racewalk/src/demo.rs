@@ -3,7 +3,7 @@
 use crate::cli::Demo;
 use crate::report::Report;
 use crate::run::{refuse, status};
-use crate::talk::{Calls, Output};
+use crate::talk::{Calls, Output, print};
 use anyhow::Context;
 use racewalk_linux::system::{Options, System};
 use racewalk_walk::tlb::config::TlbConfig;
@@ -43,11 +43,11 @@ pub fn demo(d: &Demo) -> anyhow::Result<u8> {
         Ok(x) => x,
         Err(e) => return refuse(e),
     };
-    println!(
-        "A real s390x program on {} emulated CPUs; every access walks s390x page tables that a\nLinux-like mm keeps, frees and reuses in guest memory.\n",
+    print(&format!(
+        "A real s390x program on {} emulated CPUs; every access walks s390x page tables that a\nLinux-like mm keeps, frees and reuses in guest memory.\n\n",
         d.cpus
-    );
+    ))?;
     let ending = sys.run_free(first);
-    println!("\n{}", Report::of(&sys).text());
+    print(&format!("\n{}\n", Report::of(&sys).text()))?;
     Ok(status(&ending))
 }

@@ -5,6 +5,7 @@ use crate::exit::{self, unopened, usage};
 use crate::report::Report;
 use crate::talk::{Calls, Output, StandardError, Walks};
 use anyhow::Context;
+use nix::sys::signal::{SigSet, Signal};
 use racewalk_linux::signal;
 use racewalk_linux::system::{Ending, Options, StartError, System};
 use racewalk_mm::MmError;
@@ -23,11 +24,20 @@ pub fn environment(wanted: &[String]) -> Vec<OsString> {
     if wanted.is_empty() {
         return ours().collect();
     }
-    let one = |s: &String| match s.contains('=') {
-        true => Some(OsString::from(s)),
-        false => std::env::var_os(s).map(|v| join(s.into(), v)),
-    };
-    wanted.iter().filter_map(one).collect()
+    // The last of a name counts, where the first was.
+    let mut all: Vec<(&str, OsString)> = Vec::new();
+    for s in wanted {
+        let (name, value) = match s.split_once('=') {
+            Some((name, value)) => (name, Some(value.into())),
+            None => (&**s, std::env::var_os(s)),
+        };
+        let Some(value) = value else { continue };
+        match all.iter_mut().find(|v| v.0 == name) {
+            Some(v) => v.1 = value,
+            None => all.push((name, value)),
+        }
+    }
+    all.into_iter().map(|(name, value)| join(name.into(), value)).collect()
 }
 
 fn join(mut k: OsString, v: OsString) -> OsString {
@@ -100,10 +110,12 @@ pub fn run(m: &Machine, program: &[OsString], walks: bool) -> anyhow::Result<u8>
     let output = Arc::new(Output::open(m.output.as_deref())?);
     no_report_yet(m)?;
     let talk = Arc::new(Calls { output: output.clone(), strace: m.strace });
+    let ours = Outside::block();
     let (sys, first) = match System::start(&o, talk) {
         Ok(x) => x,
         Err(e) => return refuse(e),
     };
+    ours.give_to(sys.clone()).context("watch for signals")?;
     if walks {
         sys.cpus.trace_to(Arc::new(Walks::new(output.clone(), o.cpus)));
     }
@@ -111,10 +123,49 @@ pub fn run(m: &Machine, program: &[OsString], walks: bool) -> anyhow::Result<u8>
     if let Some(format) = m.stats {
         output.put(&stats(&sys, format));
     }
-    if let Err(e) = output.finish() {
-        eprintln!("racewalk: warning: write {:?}: {e}", m.output);
+    let written = output.finish();
+    let status = conclude(&sys, &ending, m.report.as_deref())?;
+    let Err(e) = written else { return Ok(status) };
+    let to = m.output.as_ref().map_or("standard error".into(), |p| p.display().to_string());
+    eprintln!("error: failed to write {to}: {e}");
+    // A guest that failed is not taken for one that did not.
+    Ok(if status == 0 { exit::FAILURE } else { status })
+}
+
+/// Signals that others send to racewalk and that are the guest's.
+struct Outside(SigSet);
+
+impl Outside {
+    const ALL: [Signal; 7] = [
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+        Signal::SIGALRM,
+        Signal::SIGTERM,
+    ];
+
+    /// Keeps them from this thread and those that it starts. What was ignored when racewalk was started, as under nohup, stays so.
+    fn block() -> Outside {
+        let ignored = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = ignored.lines().find_map(|l| l.strip_prefix("SigIgn:"));
+        let ignored = ignored.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).unwrap_or(0);
+        let taken = Self::ALL.into_iter().filter(|&s| ignored & 1 << (s as u32 - 1) == 0);
+        let set: SigSet = taken.collect();
+        let _ = set.thread_block();
+        Outside(set)
     }
-    conclude(&sys, &ending, m.report.as_deref())
+
+    /// From here on the guest gets them; their numbers are the same on all of Linux's architectures.
+    fn give_to(self, sys: Arc<System>) -> std::io::Result<()> {
+        let wait = move || {
+            while let Ok(s) = self.0.wait() {
+                sys.signal_from_outside(s as u32)
+            }
+        };
+        std::thread::Builder::new().name("signals".into()).spawn(wait).map(drop)
+    }
 }
 
 /// Empties the file of `--report`, so that it says nothing of an earlier run.

@@ -67,7 +67,8 @@ impl Task {
                 }
                 (0, _) => {
                     let mapping = self.sys.mm.describe(self.pc());
-                    let text = self.explain("sent by the program; it would go on", &mapping);
+                    let sender = if info.is_from_outside() { "from outside" } else { "by the program" };
+                    let text = self.explain(&format!("sent {sender}; it would go on"), &mapping);
                     return self.sys.finish(Ending::Killed { signal: sig, text });
                 }
                 _ => self.deliver(&info, a, Interruption::default()),

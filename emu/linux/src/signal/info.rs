@@ -43,6 +43,14 @@ impl Info {
         i.put(20, &uid.to_be_bytes());
         i
     }
+    /// From another process than the guest's, which has no number there.
+    pub fn outside(sig: u32) -> Info {
+        Info::sent(sig, code::SI_USER, 0, 0)
+    }
+    /// Whether it is one of [`Info::outside`].
+    pub fn is_from_outside(&self) -> bool {
+        self.word(8) as i32 == code::SI_USER && self.word(16) == 0
+    }
     /// From the kernel.
     pub fn kernel(sig: u32) -> Info {
         Info::new(sig, code::SI_KERNEL)

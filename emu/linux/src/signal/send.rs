@@ -36,6 +36,12 @@ impl System {
         Ok(())
     }
 
+    /// Sends a signal to the process that somebody outside sent to the emulator.
+    pub fn signal_from_outside(&self, sig: u32) {
+        // Pending already: it comes once.
+        let _ = self.signal_process(Info::outside(sig));
+    }
+
     /// Tells, for each signal of `set`, a task that does not block it: the first task before others.
     pub(crate) fn notify_any(&self, set: u64) {
         let tasks: Vec<_> = self.tasks().clone();

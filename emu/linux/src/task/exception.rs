@@ -46,15 +46,23 @@ impl Task {
     pub(crate) fn explain(&mut self, what: &str, mapping: &str) -> String {
         let pc = self.pc();
         // Where fetching is forbidden, reading may not be.
-        let insn = match self.instruction(pc) {
+        let bytes = self.instruction(pc);
+        let first = bytes.as_ref().map(|b| b[0]);
+        let insn = match bytes {
             Some(bytes) => {
                 let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
                 format!("{} [{hex}]", S390x::text(&S390x::decode(pc, &bytes)))
             }
             None => "an instruction that cannot be read".into(),
         };
-        let mapping = if mapping.is_empty() { String::new() } else { format!("; {mapping}") };
-        format!("{what} by {insn} at {pc:#x}{mapping}")
+        let mut said = format!("{what} by {insn} at {pc:#x}");
+        if !mapping.is_empty() {
+            said += &format!("; {mapping}");
+        }
+        if first.is_some_and(|b| matches!(b, 0xe6 | 0xe7)) {
+            said += "; vector instructions are not modelled, build with -march=zEC12 or older";
+        }
+        said
     }
 
     /// The bytes of the instruction at `pc`, read as data.
