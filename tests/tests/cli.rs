@@ -305,6 +305,17 @@ fn what_is_named_can_be_explained() {
     r.check(r.text().contains("ppc64-hash-4k"), "every geometry of a scheme");
 }
 
+/// An operation on what nobody maps is a warning.
+#[test]
+fn operations_that_do_nothing_are_named() {
+    let file = paths::scratch("idle").join("mine.race");
+    let text = "title t\ngeometry s390x-2k\ncpus 1\nmm A\n  map seg0..2:0\ncpu 0\n  A read seg1:0\n  A read seg7:0\n  A map seg9\n  A touch seg9:1\n";
+    std::fs::write(&file, text).expect("a file");
+    let path = file.to_str().expect("a path in UTF-8");
+    let r = racewalk_with(&["race", path, "--scheme", "s390-66", "--schedules", "10"]).expect(0);
+    r.check(r.stderr.contains("so they do nothing: A read seg7:0\n"), "which");
+}
+
 /// What nothing checks is a warning where it is forbidden.
 #[test]
 fn forbidding_what_nothing_checks_is_a_warning() {

@@ -77,6 +77,13 @@ fn parse(name: &str, text: &str) -> anyhow::Result<Scenario> {
             unchecked.join(", ")
         )
     }
+    let idle = s.idle_ops();
+    if !idle.is_empty() {
+        eprintln!(
+            "racewalk: warning: {name}.race: nothing is mapped where these work, so they do nothing: {}",
+            idle.join("; ")
+        )
+    }
     Ok(s)
 }
 

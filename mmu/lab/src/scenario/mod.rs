@@ -236,6 +236,27 @@ impl Scenario {
         self.forbid.iter().copied().filter(|r| !checked(r)).collect()
     }
 
+    /// Operations on segments of an mm that nothing maps there, neither before the run nor in it: they do nothing.
+    pub fn idle_ops(&self) -> Vec<String> {
+        let all = || self.programs.iter().flat_map(|p| &p.ops);
+        let maps = |op: &Op, mm: usize, segment: u32| {
+            op.verb == Verb::Map
+                && op.mm == Some(mm)
+                && op.place.as_ref().is_some_and(|p| p.segment == segment)
+        };
+        let mapped = |mm: usize, segment: u32| {
+            let before = self.mms.get(mm).into_iter().flat_map(|m| &m.setup);
+            let mut before = before.filter(|s| matches!(s.kind, SetupKind::MapFile | SetupKind::MapAnon));
+            before.any(|s| (s.segments.0..s.segments.1).contains(&segment))
+                || all().any(|op| maps(op, mm, segment))
+        };
+        let idle = all().filter(|op| match (op.mm, &op.place) {
+            (Some(mm), Some(place)) => !mapped(mm, place.segment),
+            _ => false,
+        });
+        idle.map(|op| self.op_text(op)).collect()
+    }
+
     /// Operations in all programs.
     pub fn ops(&self) -> usize {
         self.programs.iter().map(|p| p.ops.len()).sum()

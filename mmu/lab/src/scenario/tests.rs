@@ -268,3 +268,11 @@ proptest! {
         }
     }
 }
+
+/// Every operation of the library works on something that is mapped.
+#[test]
+fn the_library_has_no_idle_operations() {
+    for s in crate::library::scenarios().unwrap() {
+        assert_eq!(s.idle_ops(), [""; 0], "{}", s.name);
+    }
+}
