@@ -1,5 +1,5 @@
-// Reads and writes whose memory ends too early: nothing is lost. In the directory that the first argument
-// names.
+// Reads and writes whose memory ends too early: nothing is lost. Status flags of open files. In the directory that the first
+// argument names.
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -144,15 +144,70 @@ static void directories(void) {
     close(fd);
 }
 
+static void show(const char *name) {
+    char all[200];
+    int fd = open(name, O_RDONLY);
+    long n = read(fd, all, sizeof all);
+    printf("%s: %.*s\n", name, (int)n, all);
+    close(fd);
+}
+
+static void flags(void) {
+    int fd = open("a", O_RDWR | O_CREAT | O_TRUNC, 0600);
+    SHOW(write(fd, "abcdef", 6));
+    SHOW(fcntl(fd, F_SETFL, O_APPEND));
+    int d = dup(fd), other = open("a", O_RDWR);
+    SHOW(fcntl(d, F_GETFL) & (O_APPEND | O_NONBLOCK));
+    SHOW(fcntl(other, F_GETFL) & O_APPEND);
+    lseek(fd, 0, SEEK_SET);
+    SHOW(write(d, "ZZ", 2));
+    POSITION(fd);
+    SHOW(fcntl(fd, F_SETFL, O_NONBLOCK));
+    SHOW(fcntl(d, F_GETFL) & (O_APPEND | O_NONBLOCK));
+    lseek(fd, 0, SEEK_SET);
+    SHOW(write(d, "Y", 1));
+    POSITION(fd);
+    show("a");
+    close(other);
+    other = open("a", O_RDWR | O_APPEND);
+    SHOW(fcntl(other, F_GETFL) & O_APPEND);
+    char *m = mmap(NULL, 4096, PROT_READ, MAP_SHARED, other, 0);
+    printf("mapped %.8s\n", m);
+    SHOW(write(other, "1", 1));
+    SHOW(pwrite(other, "2", 1, 0));
+    printf("mapped %.10s\n", m);
+    off_t zero = 0;
+    SHOW(copy_file_range(fd, &zero, other, NULL, 3, 0));
+    SHOW(sendfile(other, fd, &zero, 3));
+    SHOW(fcntl(other, F_SETFL, 0));
+    SHOW(fcntl(other, F_GETFL) & O_APPEND);
+    SHOW(pwrite(other, "3", 1, 0));
+    lseek(other, 1, SEEK_SET);
+    SHOW(write(other, "4", 1));
+    SHOW(fcntl(other, F_SETFL, O_NOATIME));
+    SHOW((fcntl(other, F_GETFL) & O_NOATIME) != 0);
+    show("a");
+    munmap(m, 4096);
+    close(fd), close(d), close(other);
+}
+
 int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IONBF, 0);
     if (argc < 2 || chdir(argv[1]) != 0) return 2;
     char *m = mmap(NULL, 2 * SOME, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (m == MAP_FAILED || mprotect(m + SOME, SOME, PROT_NONE) != 0) return 2;
     end = m + SOME;
+    if (argc > 2) {
+        int fd = open("f", O_RDWR | O_CREAT, 0600);
+        SHOW(fcntl(fd, F_SETFL, O_NONBLOCK | O_DIRECT));
+        SHOW(fcntl(fd, F_SETFL, O_NONBLOCK | O_ASYNC));
+        SHOW(fcntl(fd, F_GETFL) & (O_NONBLOCK | O_DIRECT | O_ASYNC));
+        return 0;
+    }
     files();
     pipes();
     copies();
     directories();
+    flags();
     return 0;
 }

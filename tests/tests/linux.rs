@@ -159,6 +159,17 @@ fn memory_that_ends_too_early() {
 }
 
 #[test]
+fn status_flags_that_are_not_modelled_are_named() {
+    let dir = scratch("flags");
+    let r = on(&[], "buffers", &[dir.to_str().expect("a path of text"), "unmodelled"]).expect(0);
+    r.check(r.text().matches("-1 EINVAL").count() == 2 && r.text().ends_with("= 0\n"), "no flag that is set");
+    for flag in ["O_DIRECT", "O_ASYNC"] {
+        let warning = format!("not modelled: fcntl(F_SETFL) of {flag}");
+        r.check(r.stderr.contains(&warning), warning);
+    }
+}
+
+#[test]
 fn calls_are_printed_with_their_arguments() {
     let dir = scratch("strace");
     let r = on(&["--strace"], "files", &[dir.to_str().expect("a path of text")]);

@@ -240,6 +240,25 @@ impl OpenFile {
         Ok(host::ask("fcntl_getfl", self.name(), || rustix::fs::fcntl_getfl(self.fd()))?)
     }
 
+    /// Sets status flags as fcntl(F_SETFL) does: O_NONBLOCK as the guest sees it, the others on the host.
+    pub(crate) fn set_status_flags(&self, flags: OFlags) -> Result<(), Errno> {
+        let settable = OFlags::APPEND | OFlags::NOATIME | OFlags::DIRECT;
+        let old = self.status_flags()?;
+        let new = (old - settable) | (flags & settable);
+        if new != old {
+            host::ask("fcntl_setfl", format_args!("{} {new:?}", self.name()), || {
+                rustix::fs::fcntl_setfl(self.fd(), new)
+            })?;
+        }
+        self.set_nonblocking(flags.contains(OFlags::NONBLOCK));
+        Ok(())
+    }
+
+    /// Whether writes go to the end of the file.
+    pub(crate) fn appends(&self) -> Result<bool, Errno> {
+        Ok(self.object().is_none() && self.status_flags()?.contains(OFlags::APPEND))
+    }
+
     /// The smallest part of a write that comes to be if the rest cannot be read from user memory.
     pub(crate) fn grain(&self) -> usize {
         match self.kind {

@@ -381,6 +381,9 @@ fn sendfile(t: &mut Task, a: Args) -> SysResult {
     if file.object().is_some() {
         return Err(Errno::EINVAL);
     }
+    if out.appends()? {
+        return Err(Errno::EINVAL);
+    }
     t.sys.before_read(&file);
     let mut at = start(t, &file, a[2])?;
     let mut done = 0;
@@ -425,6 +428,9 @@ fn copy_file_range(t: &mut Task, a: Args) -> SysResult {
     let (from, to) = (t.sys.files.get(a[0] as i32)?, t.sys.files.get(a[2] as i32)?);
     if a[5] != 0 || from.object().is_some() || to.object().is_some() {
         return Err(Errno::EINVAL);
+    }
+    if to.appends()? {
+        return Err(Errno::EBADF);
     }
     t.sys.before_read(&from);
     let (source, target) = (start(t, &from, a[1])?, start(t, &to, a[3])?);
