@@ -92,6 +92,11 @@ static void pipes(void) {
     SHOW(read(p[0], b, 10000));
     close(p[1]);
     SHOW(read(p[0], end, 10));
+    // Waits for nothing once there is something.
+    struct iovec w[2] = {{b, 4}, {b + 4, 4}};
+    SHOW(pipe(p));
+    SHOW(write(p[1], "0123", 4));
+    SHOW(readv(p[0], w, 2));
     uint64_t v = 5;
     int e = eventfd(5, EFD_NONBLOCK);
     SHOW(write(e, end - 4, 8));

@@ -20,7 +20,7 @@ pub(super) fn find(name: &str) -> Option<Handler> {
     Some(match name {
         "read" => |t, a| read(t, a[0] as i32, a[1], a[2]),
         "write" => |t, a| write(t, a[0] as i32, a[1], a[2]),
-        "readv" => |t, a| vectors(t, a[0] as i32, a[1], a[2], read),
+        "readv" => |t, a| vectors(t, a[0] as i32, a[1], a[2], read_more),
         "writev" => writev,
         "pread64" => |t, a| {
             let f = positioned(t, a[0], a[3])?;
@@ -34,7 +34,7 @@ pub(super) fn find(name: &str) -> Option<Handler> {
         "pwritev" => |t, a| vectors_at(t, a, pwrite),
         // Offset -1 is the file position. No flag changes what is read or written.
         "preadv2" => |t, a| match a[3] {
-            u64::MAX => vectors(t, a[0] as i32, a[1], a[2], read),
+            u64::MAX => vectors(t, a[0] as i32, a[1], a[2], read_more),
             _ => vectors_at(t, a, pread),
         },
         "pwritev2" => |t, a| match a[3] {
@@ -106,6 +106,11 @@ fn some(t: &Task, f: &OpenFile, addr: u64, n: usize) -> Result<Vec<u8>, Errno> {
 }
 
 fn read(t: &mut Task, fd: i32, addr: u64, n: u64) -> SysResult {
+    read_more(t, fd, addr, n, 0)
+}
+
+/// A read behind `before` bytes of the same call: with any, it does not wait.
+fn read_more(t: &mut Task, fd: i32, addr: u64, n: u64, before: u64) -> SysResult {
     let f = t.sys.files.get(fd)?;
     t.sys.before_read(&f);
     let n = size(n)?;
@@ -130,7 +135,7 @@ fn read(t: &mut Task, fd: i32, addr: u64, n: u64) -> SysResult {
                 }
             }
             // Something was read already: that is the answer.
-            Ok(Err(_)) | Err(_) if done > 0 => break,
+            Ok(Err(_)) | Err(_) if before + done > 0 => break,
             Ok(Err(w)) => t.wait_file(&f, w)?,
             Err(e) => return Err(e),
         }
@@ -200,12 +205,12 @@ fn vectors(
     fd: i32,
     iov: u64,
     count: u64,
-    f: fn(&mut Task, i32, u64, u64) -> SysResult,
+    f: fn(&mut Task, i32, u64, u64, u64) -> SysResult,
 ) -> SysResult {
     t.sys.files.get(fd)?;
     let mut done = 0;
     for (base, len) in list(t, iov, count)? {
-        match f(t, fd, base, len) {
+        match f(t, fd, base, len, done) {
             Ok(k) => {
                 done += k;
                 if k < len {
@@ -221,11 +226,11 @@ fn vectors(
 fn writev(t: &mut Task, a: Args) -> SysResult {
     let f = t.sys.files.get(a[0] as i32)?;
     if !matches!(f.kind, Kind::Pipe(_)) {
-        return vectors(t, a[0] as i32, a[1], a[2], write);
+        return vectors(t, a[0] as i32, a[1], a[2], |t, fd, addr, n, _| write(t, fd, addr, n));
     }
     let list = list(t, a[1], a[2])?;
     if list.iter().fold(0u64, |sum, l| sum.saturating_add(l.1)) > PIPE_BUF as u64 {
-        return vectors(t, a[0] as i32, a[1], a[2], write);
+        return vectors(t, a[0] as i32, a[1], a[2], |t, fd, addr, n, _| write(t, fd, addr, n));
     }
     // Together they are one atomic write.
     let mut all = Vec::new();
