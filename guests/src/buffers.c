@@ -1,5 +1,5 @@
-// Reads and writes whose memory ends too early: nothing is lost. Status flags of open files. In the directory that the first
-// argument names.
+// Reads and writes whose memory ends too early: nothing is lost. Status flags of open files. In the directory that
+// the first argument names.
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -16,7 +16,11 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define SHOW(call) do { errno = 0; long r_ = (long)(call); printf("%s = %ld%s%s\n", #call, r_, r_ < 0 ? " " : "", r_ < 0 ? strerrorname_np(errno) : ""); } while (0)
+#define SHOW(call) do { \
+    errno = 0; \
+    long r_ = (long)(call); \
+    printf("%s = %ld%s%s\n", #call, r_, r_ < 0 ? " " : "", r_ < 0 ? strerrorname_np(errno) : ""); \
+} while (0)
 #define POSITION(fd) printf("position %ld\n", (long)lseek(fd, 0, SEEK_CUR))
 
 // The byte behind the memory, in the middle of 2 * SOME bytes.

@@ -142,8 +142,8 @@ fn shared_mappings() {
     same_files("shared", |t| t);
 }
 
-/// Against text: qemu-s390x takes memory for all or nothing. The text is what the program prints when it is built for x86-64,
-/// but for sizes that are negative: s390x has no `access_ok`, which would say EFAULT.
+/// Against text: qemu-s390x takes memory for all or nothing. The text is what the program prints when it is built for
+/// x86-64, but for sizes that are negative: s390x has no `access_ok`, which would say EFAULT.
 #[test]
 fn memory_that_ends_too_early() {
     let wanted = include_str!("linux/buffers.txt");

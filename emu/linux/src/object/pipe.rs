@@ -54,8 +54,8 @@ pub(crate) fn pipe(changes: Arc<Changes>) -> (End, End) {
 }
 
 impl End {
-    /// Takes what there is, at most `wanted` bytes; `None` if a writer may still bring something. Where `buf` has less room
-    /// than that, whole pages come, as in Linux, or EFAULT.
+    /// Takes what there is, at most `wanted` bytes; `None` if a writer may still bring something. Where `buf` has less
+    /// room than that, whole pages come, as in Linux, or EFAULT.
     pub(crate) fn read(&self, buf: &mut [u8], wanted: usize) -> Result<Option<usize>, Errno> {
         if self.side != READING {
             return Err(Errno::EBADF);

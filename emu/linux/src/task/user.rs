@@ -19,8 +19,8 @@ impl Task {
         }
     }
 
-    /// How many bytes of user memory can be stored to, of `len`. Asked before something is taken that a failing copy would
-    /// lose.
+    /// How many bytes of user memory can be stored to, of `len`. Asked before something is taken that a failing copy
+    /// would lose.
     pub(crate) fn room(&self, addr: u64, len: usize) -> usize {
         self.sys.mm.fault_in_writable(addr, len)
     }
