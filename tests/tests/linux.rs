@@ -142,6 +142,33 @@ fn shared_mappings() {
     same_files("shared", |t| t);
 }
 
+/// Against text: qemu-s390x takes memory for all or nothing. The text is what the program prints when it is built for
+/// x86-64, but for sizes that are negative: s390x has no `access_ok`, which would say EFAULT.
+#[test]
+fn memory_that_ends_too_early() {
+    let wanted = include_str!("linux/buffers.txt");
+    for engine in ENGINES {
+        for cpus in CPUS {
+            let dir = scratch("buffers");
+            let dir = dir.to_str().expect("a path of text");
+            let got = on(&["--engine", engine, "--cpus", cpus], "buffers", &[dir]);
+            got.check(got.status == Some(0) && got.text() == wanted, format!("status 0 and\n{wanted}"));
+            got.check(got.stderr.is_empty(), "no message");
+        }
+    }
+}
+
+#[test]
+fn status_flags_that_are_not_modelled_are_named() {
+    let dir = scratch("flags");
+    let r = on(&[], "buffers", &[dir.to_str().expect("a path of text"), "unmodelled"]).expect(0);
+    r.check(r.text().matches("-1 EINVAL").count() == 2 && r.text().ends_with("= 0\n"), "no flag that is set");
+    for flag in ["O_DIRECT", "O_ASYNC"] {
+        let warning = format!("not modelled: fcntl(F_SETFL) of {flag}");
+        r.check(r.stderr.contains(&warning), warning);
+    }
+}
+
 #[test]
 fn calls_are_printed_with_their_arguments() {
     let dir = scratch("strace");

@@ -42,6 +42,7 @@ fn guests(cpus: &str) -> Vec<(&'static str, Vec<String>)> {
         ("pie", with(&[])),
         ("echo", vec![file]),
         ("files", vec![text(&paths::scratch(&format!("recording-files-on-{cpus}"))).into()]),
+        ("buffers", vec![text(&paths::scratch(&format!("recording-buffers-on-{cpus}"))).into()]),
         ("shared", vec![text(&paths::scratch(&format!("recording-shared-on-{cpus}"))).into()]),
     ];
     for how in ["null", "exec-data", "write-readonly", "stack", "illegal", "divide", "abort"] {
@@ -143,7 +144,7 @@ fn another_program_is_refused() {
 fn other_rules_are_named() {
     let old = paths::root().join("tests/recordings/1.0.rwt");
     let r = run(Command::new(racewalk()).arg("replay").arg(&old), DEADLINE).expect(4);
-    r.check(r.stderr.contains("revision 1 of turns and virtual time, this is revision 2"), "the revisions");
+    r.check(r.stderr.contains("revision 1 of turns and virtual time, this is revision 3"), "the revisions");
     let file = paths::scratch("recording-rules").join("run.rwt");
     trace(&["--replayable", "--embed", "-o", text(&file), text(&guest("waits"))]).expect(0);
     let r = run(Command::new(racewalk()).arg("replay").arg(&file), DEADLINE).expect(0);

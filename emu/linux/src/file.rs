@@ -240,6 +240,34 @@ impl OpenFile {
         Ok(host::ask("fcntl_getfl", self.name(), || rustix::fs::fcntl_getfl(self.fd()))?)
     }
 
+    /// Sets status flags as fcntl(F_SETFL) does: O_NONBLOCK as the guest sees it, the others on the host.
+    pub(crate) fn set_status_flags(&self, flags: OFlags) -> Result<(), Errno> {
+        let settable = OFlags::APPEND | OFlags::NOATIME | OFlags::DIRECT;
+        let old = self.status_flags()?;
+        let new = (old - settable) | (flags & settable);
+        if new != old {
+            host::ask("fcntl_setfl", format_args!("{} {new:?}", self.name()), || {
+                rustix::fs::fcntl_setfl(self.fd(), new)
+            })?;
+        }
+        self.set_nonblocking(flags.contains(OFlags::NONBLOCK));
+        Ok(())
+    }
+
+    /// Whether writes go to the end of the file.
+    pub(crate) fn appends(&self) -> Result<bool, Errno> {
+        Ok(self.object().is_none() && self.status_flags()?.contains(OFlags::APPEND))
+    }
+
+    /// The smallest part of a write that comes to be if the rest cannot be read from user memory.
+    pub(crate) fn grain(&self) -> usize {
+        match self.kind {
+            Kind::Event(_) => 8,
+            _ if self.may_block => pipe::PIPE_BUF,
+            _ => 1,
+        }
+    }
+
     /// Waits at most `limit` for the file; returns whether it is ready (or has failed, which a try will tell).
     pub fn poll(&self, wait: Wait, limit: Duration) -> bool {
         let t =
@@ -262,16 +290,32 @@ impl OpenFile {
         Ok(Err(wait))
     }
 
-    /// Reads at the file position.
-    pub fn try_read(&self, buf: &mut [u8]) -> Try<usize> {
+    /// What a read says that has no room for a single byte: nothing is taken.
+    fn no_room(&self) -> Result<usize, Errno> {
+        host::fill("read", self.name(), &mut [], |b| rustix::io::read(self.fd(), b))?;
+        let at = host::ask("tell", self.name(), || rustix::fs::tell(self.fd())).unwrap_or(0);
+        let more = match host::fill("pread", self.from(at), &mut [0], |b| rustix::io::pread(self.fd(), b, at))
+        {
+            Err(rustix::io::Errno::SPIPE) => {
+                host::ask("ioctl_fionread", self.name(), || rustix::io::ioctl_fionread(self.fd()))
+                    .unwrap_or(1)
+            }
+            r => r? as u64,
+        };
+        if more == 0 { Ok(0) } else { Err(Errno::EFAULT) }
+    }
+
+    /// Reads at the file position, at most `wanted` bytes, of which `buf` is what the reader has room for.
+    pub fn try_read(&self, buf: &mut [u8], wanted: usize) -> Try<usize> {
         let counter = match &self.kind {
-            Kind::Pipe(p) => return self.or_wait(p.read(buf)?, Wait::Readable),
+            Kind::Pipe(p) => return self.or_wait(p.read(buf, wanted)?, Wait::Readable),
             Kind::Epoll(_) => return Err(Errno::EINVAL),
             Kind::Event(_) | Kind::Timer(_) if buf.len() < 8 => return Err(Errno::EINVAL),
             Kind::Event(e) => e.read(),
             Kind::Timer(t) => t.read(),
             Kind::Plain | Kind::Proc | Kind::Listing(_) => {
                 return Ok(match self.ready(Wait::Readable)? {
+                    Ok(()) if buf.is_empty() && wanted != 0 => Ok(self.no_room()?),
                     Ok(()) => Ok(host::fill("read", self.name(), buf, |b| rustix::io::read(self.fd(), b))?),
                     Err(w) => Err(w),
                 });

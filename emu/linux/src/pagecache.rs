@@ -92,6 +92,11 @@ impl System {
     pub(crate) fn after_write(&self, f: &OpenFile, offset: Option<u64>, bytes: &[u8]) {
         let Some(o) = self.page_cache.of(f) else { return };
         let at = match offset {
+            // Then the offset did not count.
+            Some(_) if f.appends().unwrap_or(false) => {
+                host::ask("fstat", f.name(), || rustix::fs::fstat(f.fd()))
+                    .map(|s| (s.st_size as u64).saturating_sub(bytes.len() as u64))
+            }
             Some(a) => Ok(a),
             None => host::ask("tell", f.name(), || rustix::fs::tell(f.fd()))
                 .map(|end| end.saturating_sub(bytes.len() as u64)),

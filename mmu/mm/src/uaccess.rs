@@ -93,6 +93,14 @@ impl<A: Arch> Mm<A> {
         Ok(())
     }
 
+    /// How many bytes from `addr` on, at most `len`, can be stored to: pages are brought in as by stores.
+    pub fn fault_in_writable(&self, addr: u64, len: usize) -> usize {
+        Self::pieces(addr, len)
+            .take_while(|(a, _)| self.user_page(*a, Access::Store, |_| Ok(())).is_ok())
+            .map(|(_, r)| r.len())
+            .sum()
+    }
+
     /// Copies to user memory. On [`MmError::UserFault`] the bytes before the address are written.
     pub fn copy_to_user(&self, addr: u64, bytes: &[u8]) -> Result<()> {
         let ram = self.kernel().ram.clone();

@@ -54,17 +54,22 @@ pub(crate) fn pipe(changes: Arc<Changes>) -> (End, End) {
 }
 
 impl End {
-    /// Takes what there is; `None` if a writer may still bring something.
-    pub(crate) fn read(&self, buf: &mut [u8]) -> Result<Option<usize>, Errno> {
+    /// Takes what there is, at most `wanted` bytes; `None` if a writer may still bring something. Where `buf` has less
+    /// room than that, whole pages come, as in Linux, or EFAULT.
+    pub(crate) fn read(&self, buf: &mut [u8], wanted: usize) -> Result<Option<usize>, Errno> {
         if self.side != READING {
             return Err(Errno::EBADF);
         }
         let n = {
             let mut s = locked(&self.pipe.state);
             if s.bytes.is_empty() {
-                return Ok(if s.open[WRITING] && !buf.is_empty() { None } else { Some(0) });
+                return Ok(if s.open[WRITING] && wanted != 0 { None } else { Some(0) });
             }
-            let n = buf.len().min(s.bytes.len());
+            let n = match wanted.min(s.bytes.len()) {
+                n if n <= buf.len() => n,
+                _ if buf.len() < PIPE_BUF => return Err(Errno::EFAULT),
+                _ => buf.len() / PIPE_BUF * PIPE_BUF,
+            };
             let was_full = s.room() < PIPE_BUF;
             for (to, from) in buf.iter_mut().zip(s.bytes.drain(..n)) {
                 *to = from;
@@ -182,13 +187,14 @@ mod tests {
         assert!(!w.events().contains(PollFlags::OUT));
         assert_eq!(w.set_capacity(4096), Err(Errno::EBUSY));
         let mut buf = [0; 8001];
-        assert_eq!(r.read(&mut buf), Ok(Some(8001)));
+        assert_eq!(r.read(&mut buf[..4], 5), Err(Errno::EFAULT));
+        assert_eq!(r.read(&mut buf, 8001), Ok(Some(8001)));
         assert_eq!((buf[7999], buf[8000]), (1, 2));
         assert_eq!(r.readable(), Some(191));
-        assert_eq!((r.write(&[0], true), w.read(&mut buf)), (Err(Errno::EBADF), Err(Errno::EBADF)));
+        assert_eq!((r.write(&[0], true), w.read(&mut buf, 1)), (Err(Errno::EBADF), Err(Errno::EBADF)));
         drop(w);
-        assert_eq!(r.read(&mut buf), Ok(Some(191)));
-        assert_eq!(r.read(&mut buf), Ok(Some(0)));
+        assert_eq!(r.read(&mut buf[..4097], 8000), Ok(Some(191)));
+        assert_eq!(r.read(&mut buf[..0], 1), Ok(Some(0)));
         assert_eq!(r.events(), PollFlags::HUP);
     }
 
@@ -196,7 +202,7 @@ mod tests {
     fn nobody_reads() {
         let (r, w) = pipe(Arc::default());
         let mut buf = [0; 1];
-        assert_eq!(r.read(&mut buf), Ok(None));
+        assert_eq!(r.read(&mut buf, 1), Ok(None));
         drop(r);
         assert_eq!(w.write(&[0], true), Err(Errno::EPIPE));
         assert!(w.events().contains(PollFlags::ERR));

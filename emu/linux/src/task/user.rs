@@ -2,6 +2,7 @@
 
 use super::Task;
 use crate::errno::Errno;
+use racewalk_mm::MmError;
 
 impl Task {
     /// Copies from user memory.
@@ -9,9 +10,33 @@ impl Task {
         self.sys.mm.copy_from_user(out, addr).map_err(|_| Errno::EFAULT)
     }
 
+    /// Copies what can be read of `out.len()` bytes of user memory. How many.
+    pub(crate) fn copy_in_some(&self, addr: u64, out: &mut [u8]) -> usize {
+        match self.sys.mm.copy_from_user(out, addr) {
+            Ok(()) => out.len(),
+            Err(MmError::UserFault { addr: at }) => at.wrapping_sub(addr) as usize,
+            Err(_) => 0,
+        }
+    }
+
+    /// How many bytes of user memory can be stored to, of `len`. Asked before something is taken that a failing copy
+    /// would lose.
+    pub(crate) fn room(&self, addr: u64, len: usize) -> usize {
+        self.sys.mm.fault_in_writable(addr, len)
+    }
+
     /// Copies to user memory.
     pub fn copy_out(&self, addr: u64, bytes: &[u8]) -> Result<(), Errno> {
         self.sys.mm.copy_to_user(addr, bytes).map_err(|_| Errno::EFAULT)
+    }
+
+    /// Copies to user memory what can be stored. How many bytes.
+    pub(crate) fn copy_out_some(&self, addr: u64, bytes: &[u8]) -> usize {
+        match self.sys.mm.copy_to_user(addr, bytes) {
+            Ok(()) => bytes.len(),
+            Err(MmError::UserFault { addr: at }) => at.wrapping_sub(addr) as usize,
+            Err(_) => 0,
+        }
     }
 
     /// Reads a word of user memory.

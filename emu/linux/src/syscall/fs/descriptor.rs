@@ -12,7 +12,7 @@ use crate::syscall::signal::own_key;
 use crate::syscall::time::{NANOSECONDS, get_itimer, put_itimer};
 use crate::task::{Task, Woken};
 use rustix::event::EventfdFlags;
-use rustix::fs::{FlockOperation, MemfdFlags};
+use rustix::fs::{FlockOperation, MemfdFlags, OFlags};
 use rustix::time::{ClockId, TimerfdClockId, TimerfdFlags};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -74,6 +74,7 @@ const FIONREAD: u64 = 0x541b;
 const FIONBIO: u64 = 0x5421;
 const FIONCLEX: u64 = 0x5450;
 const FIOCLEX: u64 = 0x5451;
+const O_ASYNC: OFlags = OFlags::from_bits_retain(0x2000);
 const F_GETLK: u64 = 5;
 const F_SETLK: u64 = 6;
 const F_SETLKW: u64 = 7;
@@ -139,7 +140,14 @@ fn fcntl(t: &mut Task, a: Args) -> SysResult {
             Ok(host | if f.nonblocking() { O_NONBLOCK } else { 0 })
         }
         4 => {
-            f.set_nonblocking(a[2] & O_NONBLOCK != 0);
+            let wanted = OFlags::from_bits_retain(a[2] as u32);
+            let more = wanted & !f.status_flags()?;
+            for (flag, name) in [(OFlags::DIRECT, "O_DIRECT"), (O_ASYNC, "O_ASYNC")] {
+                if more.contains(flag) {
+                    return t.sys.not_modelled(format!("fcntl(F_SETFL) of {name}"), Errno::EINVAL);
+                }
+            }
+            f.set_status_flags(wanted)?;
             Ok(0)
         }
         F_GETLK | F_SETLK | F_SETLKW => lock(t, a),

@@ -20,7 +20,7 @@ pub(super) fn find(name: &str) -> Option<Handler> {
     Some(match name {
         "read" => |t, a| read(t, a[0] as i32, a[1], a[2]),
         "write" => |t, a| write(t, a[0] as i32, a[1], a[2]),
-        "readv" => |t, a| vectors(t, a[0] as i32, a[1], a[2], read),
+        "readv" => |t, a| vectors(t, a[0] as i32, a[1], a[2], read_more),
         "writev" => writev,
         "pread64" => |t, a| {
             let f = positioned(t, a[0], a[3])?;
@@ -34,7 +34,7 @@ pub(super) fn find(name: &str) -> Option<Handler> {
         "pwritev" => |t, a| vectors_at(t, a, pwrite),
         // Offset -1 is the file position. No flag changes what is read or written.
         "preadv2" => |t, a| match a[3] {
-            u64::MAX => vectors(t, a[0] as i32, a[1], a[2], read),
+            u64::MAX => vectors(t, a[0] as i32, a[1], a[2], read_more),
             _ => vectors_at(t, a, pread),
         },
         "pwritev2" => |t, a| match a[3] {
@@ -84,23 +84,58 @@ pub(super) fn find(name: &str) -> Option<Handler> {
     })
 }
 
+/// The size of a read or write. s390x has no `access_ok`: a size that is negative is EINVAL.
+fn size(n: u64) -> SysResult {
+    if (n as i64) < 0 { Err(Errno::EINVAL) } else { Ok(n.min(MAX_RW)) }
+}
+
+/// An error behind something that was done already is not told.
+fn partly(done: u64, e: Errno) -> SysResult {
+    if done > 0 { Ok(done) } else { Err(e) }
+}
+
+/// Copies what a write to `f` takes from user memory, at most `n` bytes.
+fn some(t: &Task, f: &OpenFile, addr: u64, n: usize) -> Result<Vec<u8>, Errno> {
+    let mut buf = vec![0; n];
+    let k = match t.copy_in_some(addr, &mut buf) {
+        k if k < n => k / f.grain() * f.grain(),
+        k => k,
+    };
+    buf.truncate(k);
+    if k == 0 { Err(Errno::EFAULT) } else { Ok(buf) }
+}
+
 fn read(t: &mut Task, fd: i32, addr: u64, n: u64) -> SysResult {
+    read_more(t, fd, addr, n, 0)
+}
+
+/// A read behind `before` bytes of the same call: with any, it does not wait.
+fn read_more(t: &mut Task, fd: i32, addr: u64, n: u64, before: u64) -> SysResult {
     let f = t.sys.files.get(fd)?;
     t.sys.before_read(&f);
-    let n = n.min(MAX_RW);
+    let n = size(n)?;
     let mut done = 0;
     while done < n {
-        let mut buf = vec![0; CHUNK.min((n - done) as usize)];
-        match f.try_read(&mut buf) {
+        let wanted = CHUNK.min((n - done) as usize);
+        let at = addr.wrapping_add(done);
+        // As in Linux, a counter that cannot be stored is lost.
+        let room =
+            if matches!(f.kind, Kind::Event(_) | Kind::Timer(_)) { wanted } else { t.room(at, wanted) };
+        let mut buf = vec![0; room];
+        match f.try_read(&mut buf, wanted) {
             Ok(Ok(k)) => {
-                t.copy_out(addr.wrapping_add(done), &buf[..k])?;
+                // Another task may have taken the memory away meanwhile.
+                let stored = t.copy_out_some(at, &buf[..k]);
+                if stored < k {
+                    return partly(done + stored as u64, Errno::EFAULT);
+                }
                 done += k as u64;
-                if k < buf.len() {
+                if k < wanted {
                     break;
                 }
             }
             // Something was read already: that is the answer.
-            Ok(Err(_)) | Err(_) if done > 0 => break,
+            Ok(Err(_)) | Err(_) if before + done > 0 => break,
             Ok(Err(w)) => t.wait_file(&f, w)?,
             Err(e) => return Err(e),
         }
@@ -110,13 +145,14 @@ fn read(t: &mut Task, fd: i32, addr: u64, n: u64) -> SysResult {
 
 fn write(t: &mut Task, fd: i32, addr: u64, n: u64) -> SysResult {
     let f = t.sys.files.get(fd)?;
-    let n = n.min(MAX_RW);
+    let n = size(n)?;
     let mut done = 0;
     while done < n {
-        let mut buf = vec![0; CHUNK.min((n - done) as usize)];
-        if let Err(e) = t.copy_in(addr.wrapping_add(done), &mut buf) {
-            return if done > 0 { Ok(done) } else { Err(e) };
-        }
+        let wanted = CHUNK.min((n - done) as usize);
+        let buf = match some(t, &f, addr.wrapping_add(done), wanted) {
+            Ok(buf) => buf,
+            Err(e) => return partly(done, e),
+        };
         let mut at = 0;
         while at < buf.len() {
             match f.try_write(&buf[at..], n <= PIPE_BUF as u64) {
@@ -128,12 +164,15 @@ fn write(t: &mut Task, fd: i32, addr: u64, n: u64) -> SysResult {
                 }
                 Ok(Err(w)) => {
                     if let Err(e) = t.wait_file(&f, w) {
-                        return if done > 0 { Ok(done) } else { Err(e) };
+                        return partly(done, e);
                     }
                 }
                 Err(_) if done > 0 => return Ok(done),
                 Err(e) => return Err(write_error(t, e)),
             }
+        }
+        if buf.len() < wanted {
+            break;
         }
     }
     if n == 0 {
@@ -166,19 +205,19 @@ fn vectors(
     fd: i32,
     iov: u64,
     count: u64,
-    f: fn(&mut Task, i32, u64, u64) -> SysResult,
+    f: fn(&mut Task, i32, u64, u64, u64) -> SysResult,
 ) -> SysResult {
     t.sys.files.get(fd)?;
     let mut done = 0;
     for (base, len) in list(t, iov, count)? {
-        match f(t, fd, base, len) {
+        match f(t, fd, base, len, done) {
             Ok(k) => {
                 done += k;
                 if k < len {
                     break;
                 }
             }
-            Err(e) => return if done > 0 { Ok(done) } else { Err(e) },
+            Err(e) => return partly(done, e),
         }
     }
     Ok(done)
@@ -187,11 +226,11 @@ fn vectors(
 fn writev(t: &mut Task, a: Args) -> SysResult {
     let f = t.sys.files.get(a[0] as i32)?;
     if !matches!(f.kind, Kind::Pipe(_)) {
-        return vectors(t, a[0] as i32, a[1], a[2], write);
+        return vectors(t, a[0] as i32, a[1], a[2], |t, fd, addr, n, _| write(t, fd, addr, n));
     }
     let list = list(t, a[1], a[2])?;
     if list.iter().fold(0u64, |sum, l| sum.saturating_add(l.1)) > PIPE_BUF as u64 {
-        return vectors(t, a[0] as i32, a[1], a[2], write);
+        return vectors(t, a[0] as i32, a[1], a[2], |t, fd, addr, n, _| write(t, fd, addr, n));
     }
     // Together they are one atomic write.
     let mut all = Vec::new();
@@ -243,13 +282,20 @@ fn positioned(t: &Task, fd: u64, offset: u64) -> Result<Arc<OpenFile>, Errno> {
 fn pread(t: &mut Task, f: &Arc<OpenFile>, addr: u64, n: u64, offset: u64) -> SysResult {
     t.sys.before_read(f);
     let mut done = 0;
-    let n = n.min(MAX_RW);
+    let n = size(n)?;
     while done < n {
         let mut buf = vec![0; CHUNK.min((n - done) as usize)];
         let k = host::fill("pread", f.from(offset + done), &mut buf, |b| {
             rustix::io::pread(f.fd(), b, offset + done)
-        })?;
-        t.copy_out(addr.wrapping_add(done), &buf[..k])?;
+        });
+        let k = match k {
+            Ok(k) => k,
+            Err(e) => return partly(done, e.into()),
+        };
+        let stored = t.copy_out_some(addr.wrapping_add(done), &buf[..k]);
+        if stored < k {
+            return partly(done + stored as u64, Errno::EFAULT);
+        }
         done += k as u64;
         if k < buf.len() {
             break;
@@ -260,16 +306,23 @@ fn pread(t: &mut Task, f: &Arc<OpenFile>, addr: u64, n: u64, offset: u64) -> Sys
 
 fn pwrite(t: &mut Task, f: &Arc<OpenFile>, addr: u64, n: u64, offset: u64) -> SysResult {
     let mut done = 0;
-    let n = n.min(MAX_RW);
+    let n = size(n)?;
     while done < n {
-        let mut buf = vec![0; CHUNK.min((n - done) as usize)];
-        t.copy_in(addr.wrapping_add(done), &mut buf)?;
+        let wanted = CHUNK.min((n - done) as usize);
+        let buf = match some(t, f, addr.wrapping_add(done), wanted) {
+            Ok(buf) => buf,
+            Err(e) => return partly(done, e),
+        };
         let k = host::ask("pwrite", f.some(buf.len(), offset + done), || {
             rustix::io::pwrite(f.fd(), &buf, offset + done)
-        })?;
+        });
+        let k = match k {
+            Ok(k) => k,
+            Err(e) => return partly(done, e.into()),
+        };
         t.sys.after_write(f, Some(offset + done), &buf[..k]);
         done += k as u64;
-        if k < buf.len() {
+        if k < wanted {
             break;
         }
     }
@@ -291,7 +344,7 @@ fn vectors_at(
                     break;
                 }
             }
-            Err(e) => return if done > 0 { Ok(done) } else { Err(e) },
+            Err(e) => return partly(done, e),
         }
     }
     Ok(done)
@@ -307,41 +360,72 @@ fn truncate(t: &mut Task, f: &Arc<OpenFile>, size: u64) -> SysResult {
     Ok(0)
 }
 
+/// Where to read, or write, in a file: at an offset of the caller's, at `addr`, or at the position, if it has one.
+fn start(t: &Task, f: &OpenFile, addr: u64) -> Result<Option<u64>, Errno> {
+    match addr {
+        0 => Ok(host::ask("tell", f.name(), || rustix::fs::tell(f.fd())).ok()),
+        _ => t.get_u64(addr).map(Some),
+    }
+}
+
+/// Where that ended.
+fn put_end(t: &Task, f: &OpenFile, addr: u64, at: Option<u64>) -> Result<(), Errno> {
+    match (addr, at) {
+        (_, None) => {}
+        (0, Some(at)) => {
+            let to = SeekFrom::Start(at);
+            host::ask("seek", format_args!("{} {to:?}", f.name()), || rustix::fs::seek(f.fd(), to))?;
+        }
+        (_, Some(at)) => t.put_u64(addr, at)?,
+    }
+    Ok(())
+}
+
 fn sendfile(t: &mut Task, a: Args) -> SysResult {
     let (out, file) = (t.sys.files.get(a[0] as i32)?, t.sys.files.get(a[1] as i32)?);
     if file.object().is_some() {
         return Err(Errno::EINVAL);
     }
-    let start = if a[2] != 0 { Some(t.get_u64(a[2])?) } else { None };
+    if out.appends()? {
+        return Err(Errno::EINVAL);
+    }
     t.sys.before_read(&file);
-    let mut at = start;
+    let mut at = start(t, &file, a[2])?;
     let mut done = 0;
     let n = a[3].min(MAX_RW);
     while done < n {
         let mut buf = vec![0; CHUNK.min((n - done) as usize)];
         let k = match at {
-            Some(o) => host::fill("pread", file.from(o), &mut buf, |b| rustix::io::pread(file.fd(), b, o))?,
-            None => host::fill("read", file.name(), &mut buf, |b| rustix::io::read(file.fd(), b))?,
+            Some(o) => host::fill("pread", file.from(o), &mut buf, |b| rustix::io::pread(file.fd(), b, o)),
+            None => host::fill("read", file.name(), &mut buf, |b| rustix::io::read(file.fd(), b)),
+        };
+        let k = match k {
+            Ok(k) => k,
+            Err(_) if done > 0 => break,
+            Err(e) => return Err(e.into()),
         };
         let mut from = 0;
-        while from < k {
-            match out.try_write(&buf[from..k], false)? {
-                Ok(m) => {
+        let mut failed = None;
+        while from < k && failed.is_none() {
+            failed = match out.try_write(&buf[from..k], false) {
+                Ok(Ok(m)) => {
                     t.sys.after_write(&out, None, &buf[from..from + m]);
                     from += m;
+                    None
                 }
-                Err(w) => t.wait_file(&out, w)?,
+                Ok(Err(w)) => t.wait_file(&out, w).err(),
+                Err(e) => Some(write_error(t, e)),
             }
         }
-        at = at.map(|o| o + k as u64);
-        done += k as u64;
-        if k < buf.len() {
-            break;
+        at = at.map(|o| o + from as u64);
+        done += from as u64;
+        match failed {
+            Some(e) if done == 0 => return Err(e),
+            None if k == buf.len() => {}
+            _ => break,
         }
     }
-    if let Some(o) = at {
-        t.put_u64(a[2], o)?;
-    }
+    put_end(t, &file, a[2], at)?;
     Ok(done)
 }
 
@@ -350,23 +434,22 @@ fn copy_file_range(t: &mut Task, a: Args) -> SysResult {
     if a[5] != 0 || from.object().is_some() || to.object().is_some() {
         return Err(Errno::EINVAL);
     }
+    if to.appends()? {
+        return Err(Errno::EBADF);
+    }
     t.sys.before_read(&from);
-    let mut start = if a[1] != 0 { Some(t.get_u64(a[1])?) } else { None };
-    let mut end = if a[3] != 0 { Some(t.get_u64(a[3])?) } else { None };
+    let (source, target) = (start(t, &from, a[1])?, start(t, &to, a[3])?);
     let mut buf = vec![0; CHUNK.min(a[4] as usize)];
-    let k = match start {
+    let k = match source {
         Some(o) => host::fill("pread", from.from(o), &mut buf, |b| rustix::io::pread(from.fd(), b, o))?,
         None => host::fill("read", from.name(), &mut buf, |b| rustix::io::read(from.fd(), b))?,
     };
-    let k = match end {
+    let k = match target {
         Some(o) => host::ask("pwrite", to.some(k, o), || rustix::io::pwrite(to.fd(), &buf[..k], o))?,
         None => host::write(&to, &buf[..k])?,
     };
-    t.sys.after_write(&to, end, &buf[..k]);
-    for (o, at) in [(&mut start, a[1]), (&mut end, a[3])] {
-        if let Some(o) = o {
-            t.put_u64(at, *o + k as u64)?;
-        }
-    }
+    t.sys.after_write(&to, target, &buf[..k]);
+    put_end(t, &from, a[1], source.map(|o| o + k as u64))?;
+    put_end(t, &to, a[3], target.map(|o| o + k as u64))?;
     Ok(k as u64)
 }

@@ -295,8 +295,13 @@ fn epoll_wait(t: &mut Task, a: Args, mask: Option<u64>) -> SysResult {
     loop {
         let left = end.map(Moment::left);
         let (woken, _) = wait(t, &[(e.clone(), PollFlags::IN)], left, mask)?;
-        let mut events = own.take(max.min(MOST) as usize);
-        let room = max.min(MOST) as usize - events.len();
+        // Events that are taken must not be lost: no more than can be stored.
+        let most = t.room(a[1], max.min(MOST) as usize * 16) / 16;
+        if most == 0 && woken == Woken::Done {
+            return Err(Errno::EFAULT);
+        }
+        let mut events = own.take(most);
+        let room = most - events.len();
         if room > 0 && own.watches_host() {
             let found: Vec<(u32, u64)> =
                 host::ask("epoll_wait", format_args!("{} {room}", e.name()), || {

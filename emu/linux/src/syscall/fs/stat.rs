@@ -178,7 +178,10 @@ fn getdents64(t: &mut Task, a: Args) -> SysResult {
     /// Bytes asked of the host at a time.
     const MOST: usize = 32 << 10;
     let f = t.sys.files.get(a[0] as i32)?;
-    let room = (a[2] as u32 as usize).min(MOST);
+    let wanted = (a[2] as u32 as usize).min(MOST);
+    let room = t.room(a[1], wanted);
+    // No entry fits: is that for its size, or for the memory?
+    let too_small = if room < wanted { Errno::EFAULT } else { Errno::EINVAL };
     let mut out = Vec::new();
     if let Kind::Listing(l) = &f.kind {
         let mut l = l.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -191,7 +194,7 @@ fn getdents64(t: &mut Task, a: Args) -> SysResult {
             l.1 += 1;
         }
         if out.is_empty() && l.1 < l.0.len() {
-            return Err(Errno::EINVAL);
+            return Err(too_small);
         }
     } else {
         // Entries are as long for the host as for the guest: what fits its buffer fits the guest's.
@@ -209,7 +212,8 @@ fn getdents64(t: &mut Task, a: Args) -> SysResult {
                 }
             }
             Ok(out)
-        })?;
+        })
+        .map_err(|e| if e == rustix::io::Errno::INVAL { too_small } else { e.into() })?;
     }
     t.copy_out(a[1], &out)?;
     Ok(out.len() as u64)
