@@ -36,8 +36,7 @@ static int copy(int from)
 static void taken(int sig, siginfo_t *info, void *context)
 {
     (void)context;
-    printf("signal %d, code %d\n", sig, info->si_code);
-    fflush(stdout);
+    dprintf(1, "signal %d, code %d\n", sig, info->si_code);
     _exit(5);
 }
 
@@ -46,8 +45,8 @@ static _Noreturn void wait_for_signal(void)
     struct sigaction action = {.sa_sigaction = taken, .sa_flags = SA_SIGINFO};
     sigaction(SIGTERM, &action, 0);
     sigaction(SIGHUP, &action, 0);
-    puts("waiting");
-    fflush(stdout);
+    /* Without a buffer, which the handler would find half written. */
+    dprintf(1, "waiting\n");
     for (;;) {
         pause();
     }
