@@ -106,10 +106,6 @@ pub trait Format {
     fn name(&self) -> &'static str;
     /// What it is.
     fn about(&self) -> &'static str;
-    /// Bits of an address that is translated.
-    fn address_bits(&self) -> u32 {
-        64
-    }
     /// What a file can set.
     fn registers(&self) -> &'static [Register];
     /// Sets a register; says so if there is none of this name.
@@ -338,14 +334,6 @@ impl WalkFile {
                     }
                 }
                 Item::Access { access, va, expected } => {
-                    let bits = format.address_bits();
-                    if va.0.checked_shr(bits).unwrap_or(0) != 0 {
-                        let what = format!(
-                            "address {:#x}; wanted at most {bits} bits, as {} has",
-                            va.0, self.format
-                        );
-                        return Err(TextError { line: *line, what });
-                    }
                     let report = format.walk(&memory, *va, *access);
                     let events = memory.take_events();
                     each(&Walked { line: *line, format: &*format, events, report, expected });
@@ -403,8 +391,6 @@ mod tests {
         assert!(wrong("jump 1").contains("\"jump 1\"; wanted \"format NAME\""));
         let run = |text: &str| WalkFile::parse(text).unwrap().run(|_| {}).unwrap_err().to_string();
         assert!(run("format vax").starts_with("line 1: format \"vax\"; wanted one of s390x"));
-        let long = run("format pae\nset cr3 0\nload 0x1_2345_6789");
-        assert_eq!(long, "line 3: address 0x123456789; wanted at most 32 bits, as pae has");
         assert!(run("format s390x\nset crx 1").starts_with("line 2: register \"crx\"; s390x has psw, "));
     }
 

@@ -97,9 +97,6 @@ impl Format for Text {
     fn about(&self) -> &'static str {
         "x86 PAE paging with entries in two words, for the lab; memory is little-endian, so `mem` lines show entries reversed"
     }
-    fn address_bits(&self) -> u32 {
-        32
-    }
     fn registers(&self) -> &'static [Register] {
         REGISTERS
     }
