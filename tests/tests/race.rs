@@ -75,7 +75,7 @@ fn guests_are_watched() {
     };
     std::fs::write(&report, "of an earlier run").expect("a file");
     for scheme in ["s390-66", "s390-67", "s390-v2-maskfixed"] {
-        let r = watched(scheme, "100").expect(0);
+        let r = watched(scheme, "3000").expect(0);
         r.check(r.text() == "0 wrong; tables were retracted: yes\n", "nothing wrong");
         let text = std::fs::read_to_string(&report).expect("a report");
         r.check(text.is_empty(), "no report, neither of this run nor of one before");
