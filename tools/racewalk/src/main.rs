@@ -20,6 +20,7 @@ mod recorded;
 mod replay;
 mod report;
 mod run;
+mod signals;
 mod soak;
 mod tape;
 mod trace;

@@ -5,6 +5,7 @@ use crate::exit::{self, usage};
 use crate::progress::{Progress, size};
 use crate::recorded::{Quiet, counts, ended, engine, limits, memory, observer, schedule};
 use crate::run;
+use crate::signals;
 use crate::talk::{Calls, Output};
 use crate::tape::{Tape, Until};
 use anyhow::Context;
@@ -115,12 +116,12 @@ pub fn record(t: &Trace, path: &Path) -> anyhow::Result<u8> {
     };
     place.keep().with_context(what)?;
     let (halt, system, turns) = (stop.clone(), sys.clone(), t.replayable);
-    let interrupted = run::on_interrupt(move || match turns {
+    let interrupted = signals::on_interrupt(move || match turns {
         true => {
             halt.store(true, Ordering::SeqCst);
             system.look_around()
         }
-        false => system.finish(run::interrupted()),
+        false => system.finish(signals::interrupted()),
     })?;
     let progress = Progress::start(path, written);
     let mut asked = None;
@@ -134,11 +135,11 @@ pub fn record(t: &Trace, path: &Path) -> anyhow::Result<u8> {
         }
         let stopped = interrupted.load(Ordering::SeqCst) && outcome.end == controlled::End::Cancelled;
         asked = stopped.then(|| policy.asked());
-        (if stopped { run::interrupted() } else { ending }, stopped)
+        (if stopped { signals::interrupted() } else { ending }, stopped)
     } else {
         let ending = sys.run_free(first);
         // The guest may have been over before.
-        let stopped = interrupted.load(Ordering::SeqCst) && ending == run::interrupted();
+        let stopped = interrupted.load(Ordering::SeqCst) && ending == signals::interrupted();
         (ending, stopped)
     };
     progress.stop();

@@ -4,6 +4,7 @@ use crate::cli::Replay;
 use crate::exit::{self, unopened, usage};
 use crate::recorded::{self, Quiet, observer};
 use crate::run;
+use crate::signals;
 use crate::tape::{Tape, Until};
 use anyhow::Context;
 use racewalk_engine::cache::Mode;
@@ -118,7 +119,7 @@ fn recording(args: &Replay) -> anyhow::Result<u8> {
         }
     };
     let halt = stop.clone();
-    let now_interrupted = run::on_interrupt(move || halt.store(true, Ordering::SeqCst))?;
+    let now_interrupted = signals::on_interrupt(move || halt.store(true, Ordering::SeqCst))?;
     let turns = Turns::new(replayable.seed);
     let first_policy: Box<dyn Policy> = match schedule(&r).filter(|_| extent.is_none()) {
         Some(s) => Box::new(Again::new(s, turns)),
@@ -136,7 +137,7 @@ fn recording(args: &Replay) -> anyhow::Result<u8> {
     recorder.finish();
     let compare = drain.wait().with_context(what)?;
     if now_interrupted.load(Ordering::SeqCst) {
-        return Ok(run::status(&run::interrupted()));
+        return Ok(run::status(&signals::interrupted()));
     }
     let (events, same) = (recorder.events(), compare.same());
     let differs = |text: String| {

@@ -3,9 +3,9 @@
 use crate::cli::{Machine, StatsFormat};
 use crate::exit::{self, unopened, usage};
 use crate::report::Report;
+use crate::signals::Outside;
 use crate::talk::{Calls, Output, StandardError, Walks};
 use anyhow::Context;
-use nix::sys::signal::{SigSet, Signal};
 use racewalk_linux::signal;
 use racewalk_linux::system::{Ending, Options, StartError, System};
 use racewalk_mm::MmError;
@@ -13,7 +13,6 @@ use racewalk_trace::same_file;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes of translated code before the cache starts over.
 pub const CODE_BYTES: usize = 128 << 20;
@@ -132,42 +131,6 @@ pub fn run(m: &Machine, program: &[OsString], walks: bool) -> anyhow::Result<u8>
     Ok(if status == 0 { exit::FAILURE } else { status })
 }
 
-/// Signals that others send to racewalk and that are the guest's.
-struct Outside(SigSet);
-
-impl Outside {
-    const ALL: [Signal; 7] = [
-        Signal::SIGHUP,
-        Signal::SIGINT,
-        Signal::SIGQUIT,
-        Signal::SIGUSR1,
-        Signal::SIGUSR2,
-        Signal::SIGALRM,
-        Signal::SIGTERM,
-    ];
-
-    /// Keeps them from this thread and those that it starts. What was ignored when racewalk was started, as under nohup, stays so.
-    fn block() -> Outside {
-        let ignored = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let ignored = ignored.lines().find_map(|l| l.strip_prefix("SigIgn:"));
-        let ignored = ignored.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).unwrap_or(0);
-        let taken = Self::ALL.into_iter().filter(|&s| ignored & 1 << (s as u32 - 1) == 0);
-        let set: SigSet = taken.collect();
-        let _ = set.thread_block();
-        Outside(set)
-    }
-
-    /// From here on the guest gets them; their numbers are the same on all of Linux's architectures.
-    fn give_to(self, sys: Arc<System>) -> std::io::Result<()> {
-        let wait = move || {
-            while let Ok(s) = self.0.wait() {
-                sys.signal_from_outside(s as u32)
-            }
-        };
-        std::thread::Builder::new().name("signals".into()).spawn(wait).map(drop)
-    }
-}
-
 /// Empties the file of `--report`, so that it says nothing of an earlier run.
 pub fn no_report_yet(m: &Machine) -> anyhow::Result<()> {
     let Some(path) = &m.report else { return Ok(()) };
@@ -191,25 +154,6 @@ pub fn conclude(sys: &System, ending: &Ending, report: Option<&Path>) -> anyhow:
     }
     told(&found, report);
     Ok(exit::FOUND)
-}
-
-/// Calls `f` when SIGINT or SIGTERM comes, the first time; the second ends racewalk. Whether one came.
-pub fn on_interrupt(f: impl Fn() + Send + 'static) -> anyhow::Result<Arc<AtomicBool>> {
-    let came = Arc::new(AtomicBool::new(false));
-    let told = came.clone();
-    ctrlc::set_handler(move || {
-        if told.swap(true, Ordering::SeqCst) {
-            std::process::exit((exit::SIGNAL_BASE + 2).into())
-        }
-        f()
-    })
-    .context("handle interrupts")?;
-    Ok(came)
-}
-
-/// How a run ends that was interrupted.
-pub fn interrupted() -> Ending {
-    Ending::Killed { signal: 2, text: "interrupted".into() }
 }
 
 /// Says what was found: all of it in the file, else on standard error.

@@ -12,11 +12,11 @@ pub(crate) const FRAME_HEADER: usize = 48;
 pub(crate) const TRAILER_MAGIC: [u8; 8] = *b"RWINDEX\n";
 /// Bytes of the trailer.
 pub(crate) const TRAILER: usize = 24;
-/// Nor has one more records.
-pub(crate) const MOST_RECORDS: u32 = 1 << 20;
 const FRAME_MAGIC: [u8; 4] = *b"RWFR";
 /// No frame is larger, compressed or not.
 pub(crate) const LARGEST: u32 = 64 << 20;
+/// Nor has one more records: each takes bytes of the MiB behind which the writer begins the next.
+pub(crate) const MOST_RECORDS: u32 = 1 << 20;
 
 /// What a frame holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,6 +4,15 @@ use super::Task;
 use crate::errno::Errno;
 use racewalk_mm::MmError;
 
+/// How many of `len` bytes from `addr` on a copy has done.
+fn copied(r: Result<(), MmError>, addr: u64, len: usize) -> usize {
+    match r {
+        Ok(()) => len,
+        Err(MmError::UserFault { addr: at }) => len.min(at.wrapping_sub(addr) as usize),
+        Err(_) => 0,
+    }
+}
+
 impl Task {
     /// Copies from user memory.
     pub fn copy_in(&self, addr: u64, out: &mut [u8]) -> Result<(), Errno> {
@@ -12,11 +21,7 @@ impl Task {
 
     /// Copies what can be read of `out.len()` bytes of user memory. How many.
     pub(crate) fn copy_in_some(&self, addr: u64, out: &mut [u8]) -> usize {
-        match self.sys.mm.copy_from_user(out, addr) {
-            Ok(()) => out.len(),
-            Err(MmError::UserFault { addr: at }) => at.wrapping_sub(addr) as usize,
-            Err(_) => 0,
-        }
+        copied(self.sys.mm.copy_from_user(out, addr), addr, out.len())
     }
 
     /// How many bytes of user memory can be stored to, of `len`. Asked before something is taken that a failing copy
@@ -32,11 +37,7 @@ impl Task {
 
     /// Copies to user memory what can be stored. How many bytes.
     pub(crate) fn copy_out_some(&self, addr: u64, bytes: &[u8]) -> usize {
-        match self.sys.mm.copy_to_user(addr, bytes) {
-            Ok(()) => bytes.len(),
-            Err(MmError::UserFault { addr: at }) => at.wrapping_sub(addr) as usize,
-            Err(_) => 0,
-        }
+        copied(self.sys.mm.copy_to_user(addr, bytes), addr, bytes.len())
     }
 
     /// Reads a word of user memory.

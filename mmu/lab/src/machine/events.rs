@@ -4,6 +4,7 @@ use super::race::HELPER;
 use crate::scenario::{Op, Scenario};
 use crate::target::Event;
 use racewalk_mm::arch::Arch;
+use racewalk_mm::layout;
 use racewalk_mm::sanitizer::{Actor, Class, Event as Logged, Give, What};
 use racewalk_ram::{Kva, PAGE_SIZE, Paddr, Pfn};
 use racewalk_sched::NO_CPU;
@@ -61,13 +62,13 @@ impl<A: Arch> Names<A> {
         }
     }
     fn head(&self, head: Kva) -> String {
-        match racewalk_mm::layout::place(head, 1 << 28, "a head") {
-            Ok(racewalk_mm::layout::Place::Record { pfn, .. }) => self.page(pfn),
-            Ok(racewalk_mm::layout::Place::Direct(at)) => match self.tables.get(&at.0) {
-                Some(t) => t.clone(),
-                None => format!("batch {:#x}", at.0),
-            },
-            _ => format!("{:#x}", head.0),
+        match layout::about(head) {
+            // In the direct map: a table's own memory, or a batch.
+            Some(at) if layout::direct(at) == head => {
+                self.tables.get(&at.0).cloned().unwrap_or_else(|| format!("batch {:#x}", at.0))
+            }
+            Some(at) => self.page(at.pfn()),
+            None => format!("{:#x}", head.0),
         }
     }
     fn class(c: Class) -> &'static str {

@@ -20,7 +20,7 @@ pub(super) fn find(name: &str) -> Option<Handler> {
     Some(match name {
         "read" => |t, a| read(t, a[0] as i32, a[1], a[2]),
         "write" => |t, a| write(t, a[0] as i32, a[1], a[2]),
-        "readv" => |t, a| vectors(t, a[0] as i32, a[1], a[2], read_more),
+        "readv" => readv,
         "writev" => writev,
         "pread64" => |t, a| {
             let f = positioned(t, a[0], a[3])?;
@@ -32,9 +32,9 @@ pub(super) fn find(name: &str) -> Option<Handler> {
         },
         "preadv" => |t, a| vectors_at(t, a, pread),
         "pwritev" => |t, a| vectors_at(t, a, pwrite),
-        // Offset -1 is the file position. No flag changes what is read or written.
+        // Offset -1 is the file position. Flags are not looked at.
         "preadv2" => |t, a| match a[3] {
-            u64::MAX => vectors(t, a[0] as i32, a[1], a[2], read_more),
+            u64::MAX => readv(t, a),
             _ => vectors_at(t, a, pread),
         },
         "pwritev2" => |t, a| match a[3] {
@@ -203,13 +203,11 @@ fn list(t: &Task, iov: u64, count: u64) -> Result<Vec<(u64, u64)>, Errno> {
 fn vectors(
     t: &mut Task,
     fd: i32,
-    iov: u64,
-    count: u64,
+    list: Vec<(u64, u64)>,
     f: fn(&mut Task, i32, u64, u64, u64) -> SysResult,
 ) -> SysResult {
-    t.sys.files.get(fd)?;
     let mut done = 0;
-    for (base, len) in list(t, iov, count)? {
+    for (base, len) in list {
         match f(t, fd, base, len, done) {
             Ok(k) => {
                 done += k;
@@ -223,14 +221,19 @@ fn vectors(
     Ok(done)
 }
 
+fn readv(t: &mut Task, a: Args) -> SysResult {
+    t.sys.files.get(a[0] as i32)?;
+    let list = list(t, a[1], a[2])?;
+    vectors(t, a[0] as i32, list, read_more)
+}
+
 fn writev(t: &mut Task, a: Args) -> SysResult {
     let f = t.sys.files.get(a[0] as i32)?;
-    if !matches!(f.kind, Kind::Pipe(_)) {
-        return vectors(t, a[0] as i32, a[1], a[2], |t, fd, addr, n, _| write(t, fd, addr, n));
-    }
     let list = list(t, a[1], a[2])?;
-    if list.iter().fold(0u64, |sum, l| sum.saturating_add(l.1)) > PIPE_BUF as u64 {
-        return vectors(t, a[0] as i32, a[1], a[2], |t, fd, addr, n, _| write(t, fd, addr, n));
+    let atomic = matches!(f.kind, Kind::Pipe(_))
+        && list.iter().fold(0u64, |sum, l| sum.saturating_add(l.1)) <= PIPE_BUF as u64;
+    if !atomic {
+        return vectors(t, a[0] as i32, list, |t, fd, addr, n, _| write(t, fd, addr, n));
     }
     // Together they are one atomic write.
     let mut all = Vec::new();

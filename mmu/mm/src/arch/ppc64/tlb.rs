@@ -3,7 +3,7 @@
 
 use super::Radix;
 use crate::arch::{Arch, How, PteFormat};
-use crate::error::{MmError, Result};
+use crate::error::{Result, broken};
 use crate::kernel::Kernel;
 use crate::lockword;
 use crate::mm::{Mm, mmw};
@@ -29,11 +29,8 @@ impl<const SHIFT: u32> Kernel<Radix<SHIFT>> {
     /// One broadcast and everything that makes it complete.
     fn broadcast(&self, va: Option<Vaddr>, o: Operands) -> Result<()> {
         point("tlbie");
-        let effect = tlbie(&Context::default(), o).map_err(|r| MmError::Broken {
-            rule: 0,
-            text: format!("tlbie {o:?} is refused: {r:?}"),
-            about: None,
-        })?;
+        let effect =
+            tlbie(&Context::default(), o).or_else(|r| broken(0, format!("tlbie {o:?} is refused: {r:?}")))?;
         let mut sent = Broadcasts::new();
         sent.tlbie(&self.cpus, va, &effect);
         sent.eieio();

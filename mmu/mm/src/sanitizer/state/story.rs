@@ -71,7 +71,7 @@ impl Subject<'_> {
             What::Callback(head) if self.has_node(head) => Step,
             // A batch of tables is in a page of its own, which does not tell what was in it.
             What::CallRcu(head) | What::Callback(head) => {
-                detail(self.deferred && layout::about(head) == Some(Paddr(head.0)))
+                detail(self.deferred && layout::about(head).is_some_and(|at| layout::direct(at) == head))
             }
             What::Listed(node) | What::Unlisted(node) => step(self.has_node(node)),
             What::GpStart | What::GpEnd => step(self.deferred),
@@ -152,7 +152,9 @@ impl State {
     fn story(&self, about: Option<(Paddr, Option<&Table>)>, tasks: Vec<Actor>) -> (Vec<Event>, u64) {
         let page = self.format.page;
         let mut subject = about.map(|(at, table)| {
-            let end = (at.0 + table.map_or(1, |t| t.bytes)).next_multiple_of(page);
+            // An address may be anything that an entry held.
+            let last = at.0.saturating_add(table.map_or(1, |t| t.bytes) - 1);
+            let end = (last | (page - 1)).saturating_add(1);
             Subject { bytes: at.0 & !(page - 1)..end, table, tasks, unhooked: false, deferred: false }
         });
         let mut story: Vec<(Event, Part)> = self

@@ -4,7 +4,7 @@
 use super::Hpt;
 use super::pte::Pte;
 use crate::arch::PteFormat;
-use crate::error::{MmError, Result};
+use crate::error::{Result, broken};
 use crate::kernel::Kernel;
 use racewalk_cpu::Broadcasts;
 use racewalk_ram::{Paddr, Vaddr};
@@ -195,11 +195,8 @@ impl<const SHIFT: u32> Kernel<Hpt<SHIFT>> {
         for (rb, va) in operands {
             point("tlbie");
             let o = Operands { rb, ..Operands::default() };
-            let effect = tlbie(&context, o).map_err(|r| MmError::Broken {
-                rule: 0,
-                text: format!("tlbie {o:?} is refused: {r:?}"),
-                about: None,
-            })?;
+            let effect =
+                tlbie(&context, o).or_else(|r| broken(0, format!("tlbie {o:?} is refused: {r:?}")))?;
             sent.tlbie(&self.cpus, va, &effect);
         }
         sent.eieio();
