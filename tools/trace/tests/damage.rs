@@ -231,7 +231,8 @@ fn made_up(kind: u8, stream: u32, records: u32, contents: &[u8]) -> Vec<u8> {
     b
 }
 
-/// What a file says of itself is believed only as far as it is long. Seen to take gigabytes.
+/// What a file says of itself is believed only as far as it is long. Seen to fail with frames that may overlap, and with records
+/// counted when all are there.
 #[test]
 fn claims_are_no_reason_to_take_memory() {
     let path = scratch("claims");
@@ -255,9 +256,9 @@ fn claims_are_no_reason_to_take_memory() {
     assert!(check::check(&r).wrong[0].contains("more than the 1 records"), "{:?}", check::check(&r));
     let r = open(&made_up(2, 0, n, &contents));
     assert!(r.frames.len() == 2 && check::check(&r).wrong[0].contains("its header is damaged"));
-    // 60 million frames, all at one place.
-    let mut index = vec![0x80, 0x8e, 0xce, 0x1c, 64];
-    index.resize(60_000_000, 0);
+    // A million frames, all at one place.
+    let mut index = vec![0xc0, 0x84, 0x3d, 64];
+    index.resize(3 + 1_000_000, 0);
     let mut behind = made_up(5, u32::MAX, 0, &index);
     let mut trailer = [&b"RWINDEX\n"[..], &(first as u64).to_le_bytes()].concat();
     trailer.extend(crc32fast::hash(&trailer).to_le_bytes());
